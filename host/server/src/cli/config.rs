@@ -18,7 +18,9 @@ use super::args::ConfigCommand;
 use super::exit::CliError;
 use super::output::{BAD, FAINT, GOOD, Table, printable};
 use super::settings::{Origin, Settings};
-use crate::config::{HostConfig, MasterKeySource, ServeConfig};
+use crate::config::{HostConfig, MasterKeySource, ServeConfig, default_key_file};
+use crate::host::{OpenError, prepare_runtime};
+use crate::installation;
 use crate::serve::listen::{UNIX, check_plain, is_in_use};
 use crate::serve::tls;
 
@@ -59,7 +61,7 @@ async fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
     let (unreadable, master_key) = master_key(config).await;
     let mut checks = vec![
         Check::new("data folder", data_folder(&config.data_dir)),
-        Check::new("database", unreadable.unwrap_or_else(|| database(&config.database()))),
+        Check::new("database", unreadable.unwrap_or_else(|| database(config))),
         Check::new("audit log", audit_folder(&config.audit.folder)),
         Check::new("master key", master_key),
         Check::new("providers", providers(&config.provider_folder(), config.providers.is_some())),
@@ -97,7 +99,7 @@ fn serving(serve: &ServeConfig) -> Vec<Check> {
 }
 
 fn does_not_exist_yet(path: &Path) -> (Finding, String) {
-    (Finding::Note, format!("{} does not exist yet; the first command creates it", path.display()))
+    (Finding::Note, format!("{} does not exist yet; `keyway init` creates it", path.display()))
 }
 
 fn data_folder(folder: &Path) -> (Finding, String) {
@@ -133,11 +135,13 @@ fn not_writable(folder: &Path) -> Option<String> {
     Some(format!("{} is not writable: {error}", there.display()))
 }
 
-fn database(file: &Path) -> (Finding, String) {
-    match std::fs::metadata(file) {
-        Ok(found) => (Finding::Good, format!("{}, {} KiB", file.display(), found.len().div_ceil(1_024))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => does_not_exist_yet(file),
-        Err(error) => (Finding::Wrong, format!("{}: {error}", file.display())),
+fn database(config: &HostConfig) -> (Finding, String) {
+    let file = config.database();
+    match (installation::check(config), std::fs::metadata(&file)) {
+        (Err(OpenError::NoDatabase(_)), _) => does_not_exist_yet(&file),
+        (Err(error), _) => (Finding::Wrong, error.to_string()),
+        (Ok(()), Ok(found)) => (Finding::Good, format!("{}, {} KiB", file.display(), found.len().div_ceil(1_024))),
+        (Ok(()), Err(error)) => (Finding::Wrong, format!("{}: {error}", file.display())),
     }
 }
 
@@ -154,7 +158,11 @@ async fn master_key(config: &HostConfig) -> (Option<(Finding, String)>, (Finding
             let why = format!("{} is missing, and no other key opens the database; put it back", file.display());
             return (None, (Finding::Wrong, why));
         }
-        MasterKeySource::File(file) => return (None, does_not_exist_yet(&file)),
+        MasterKeySource::File(file) => {
+            let lost = installation::refuse_in_memory(&file).err();
+            let found = lost.map_or_else(|| does_not_exist_yet(&file), |error| (Finding::Wrong, error.to_string()));
+            return (None, found);
+        }
     };
     let key = match key {
         Ok(key) if database.exists() => key,
@@ -169,9 +177,16 @@ async fn master_key(config: &HostConfig) -> (Option<(Finding, String)>, (Finding
         Ok(records) => records,
         Err(error) => return (Some((Finding::Wrong, error.to_string())), (Finding::Good, place)),
     };
-    match keys.check(&records).await {
-        Ok(()) => (None, (Finding::Good, place)),
-        Err(error) => (None, (Finding::Wrong, format!("{place}: {error}"))),
+    match (keys.check(&records).await, default_key_file().filter(|_| config.key_beside_data().is_some())) {
+        (Ok(()), Some(apart)) => {
+            let advice = format!(
+                "{place} is in the data folder, so a copy of that opens itself; move it to {}",
+                apart.display()
+            );
+            (None, (Finding::Note, advice))
+        }
+        (Ok(()), None) => (None, (Finding::Good, place)),
+        (Err(error), _) => (None, (Finding::Wrong, format!("{place}: {error}"))),
     }
 }
 

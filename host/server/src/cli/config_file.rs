@@ -15,6 +15,8 @@ use clap::{Arg, ArgAction};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use crate::config::default_config_dir;
+
 /// A configuration file. Each key is the flag of the same name, with `_` for `-`.
 #[derive(Debug)]
 pub(crate) struct ConfigFile {
@@ -42,12 +44,9 @@ impl ConfigFile {
         self.settings.get(argument).map(Vec::as_slice)
     }
 
-    /// The default file, if it exists: `config.toml` in the folder `keyway` of the user's
-    /// configuration (on Linux `$XDG_CONFIG_HOME`, otherwise `~/.config`).
+    /// The default file, if it exists: `config.toml` in the default configuration folder.
     pub(crate) fn default_path() -> Option<PathBuf> {
-        use etcetera::BaseStrategy;
-        let strategy = etcetera::base_strategy::Xdg::new().ok()?;
-        Some(strategy.config_dir().join("keyway").join("config.toml")).filter(|path| path.exists())
+        default_config_dir().map(|folder| folder.join("config.toml")).filter(|path| path.exists())
     }
 }
 

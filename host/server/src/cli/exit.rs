@@ -1,10 +1,12 @@
 //! How a command ends: exit codes for scripts, and errors for people and programs.
 
+use std::io;
 use std::time::Duration;
 
+use keyway::keys::KeyError;
 use keyway::storage::StorageError;
 use keyway::{BrokerError, ErrorKind, Thing};
-use keyway_runtime::{CallError, LoadError};
+use keyway_runtime::{CallError, FolderError, LoadError};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -22,7 +24,7 @@ pub(crate) enum Exit {
     Failure = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// It does not exist.
+    /// It does not exist: also a file that was named, or the database.
     NotFound = 3,
     /// A value breaks a rule, or something already exists.
     Invalid = 4,
@@ -43,7 +45,7 @@ Exit codes:
   0  success
   1  a fault of this program or of its set-up
   2  the command line is wrong
-  3  not found
+  3  not found, also a file or the database
   4  a value breaks a rule, or something already exists
   5  credentials were refused, or do not allow this
   6  rate limited, unreachable or busy: try again later
@@ -106,6 +108,11 @@ impl CliError {
     /// The command line is wrong.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, code: "USAGE", ..Self::new(ErrorKind::Invalid, message) }
+    }
+
+    /// A file that cannot be read. `message` names it.
+    pub(crate) fn unreadable(error: &io::Error, message: impl Into<String>) -> Self {
+        Self::new(if is_missing(error) { ErrorKind::NotFound } else { ErrorKind::Internal }, message)
     }
 
     /// A component that cannot be loaded.
@@ -194,8 +201,34 @@ fn hint(kind: ErrorKind, error: &BrokerError, wait: Option<Duration>) -> Option<
 
 impl From<OpenError> for CliError {
     fn from(error: OpenError) -> Self {
-        Self::new(ErrorKind::Internal, error.to_string())
+        let (kind, hint) = match &error {
+            OpenError::NoDatabase(_) => (
+                ErrorKind::NotFound,
+                Some("--data-dir names the folder that it is in; `keyway init` begins a new installation"),
+            ),
+            OpenError::DatabaseExists(_) => {
+                (ErrorKind::Conflict, Some("nothing was changed; `keyway workspace list` shows what is in it"))
+            }
+            OpenError::MasterKeyMissing { .. } => (ErrorKind::NotFound, None),
+            OpenError::Key(KeyError::File { source, .. })
+            | OpenError::Providers(FolderError::Unreadable { source, .. })
+                if is_missing(source) =>
+            {
+                (ErrorKind::NotFound, None)
+            }
+            _ => (ErrorKind::Internal, None),
+        };
+        let told = Self::new(kind, error.to_string());
+        match hint {
+            Some(hint) => told.hint(hint),
+            None => told,
+        }
     }
+}
+
+/// Whether there is no such file.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory)
 }
 
 impl From<BindError> for CliError {

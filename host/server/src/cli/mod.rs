@@ -14,6 +14,7 @@ pub(crate) mod connection;
 mod database;
 mod entry;
 pub(crate) mod exit;
+pub(crate) mod init;
 mod key;
 mod master_key;
 pub(crate) mod output;
@@ -137,6 +138,7 @@ fn run(app: &App, command: Command) -> Result<(), CliError> {
 
 async fn dispatch(app: &App, command: Command) -> Result<(), CliError> {
     match command {
+        Command::Init => init::run(app).await,
         Command::Serve(options) => serve::run(app, &options).await,
         Command::Workspace(command) => workspace::run(app, command).await,
         Command::MasterKey(command) => master_key::run(app, command).await,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use keyway::{BrokerError, ErrorKind};
 use keyway_runtime::contract::{Alternative, CountedRequests, Description, LimitScope, RateLimit};
-use keyway_runtime::{FileStatus, Limits, Provider};
+use keyway_runtime::{FileStatus, Limits, Provider, Runtime};
 use serde::Serialize;
 
 use super::app::App;
@@ -13,7 +13,7 @@ use super::args::ProviderCommand;
 use super::budget::window;
 use super::exit::CliError;
 use super::output::{BAD, GOOD, HEADING, Table, facts, printable};
-use crate::host::Host;
+use crate::host::{Host, prepare_runtime};
 use crate::view::view;
 
 pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliError> {
@@ -23,21 +23,28 @@ pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliEr
             list(app, &rows(host))
         }
         ProviderCommand::Inspect { provider } => {
-            let is_path = provider.ends_with(".wasm") || provider.contains(std::path::MAIN_SEPARATOR);
-            let host = if is_path { app.open_without_providers().await? } else { app.open().await? };
-            let is_type = || host.broker().providers().get(&provider).is_some();
+            // A file needs no database.
+            if provider.ends_with(".wasm") || provider.contains(std::path::MAIN_SEPARATOR) {
+                let runtime = prepare_runtime(&app.config()?).await?.build();
+                return inspected(app, &runtime, &load(&runtime, &provider).await?);
+            }
+            let host = app.open().await?;
             // A file may have any name. Where it is also that of an installed provider, the
             // provider wins.
-            let is_file = is_path || (Path::new(&provider).exists() && !is_type());
-            let inspected = if is_file { load(host, &provider).await? } else { installed(host, &provider)? };
-            let inspected = Inspected {
-                description: inspected.description().clone(),
-                digest: inspected.digest().to_owned(),
-                limits: host.runtime().limits().into(),
-            };
-            app.output.result(&inspected, |out| inspected.show(out))
+            let is_file = Path::new(&provider).exists() && host.broker().providers().get(&provider).is_none();
+            let found = if is_file { load(host.runtime(), &provider).await? } else { installed(host, &provider)? };
+            inspected(app, host.runtime(), &found)
         }
     }
+}
+
+fn inspected(app: &App, runtime: &Runtime, provider: &Provider) -> Result<(), CliError> {
+    let inspected = Inspected {
+        description: provider.description().clone(),
+        digest: provider.digest().to_owned(),
+        limits: runtime.limits().into(),
+    };
+    app.output.result(&inspected, |out| inspected.show(out))
 }
 
 /// The installed provider of that type. If there is none, its file may have been refused.
@@ -72,11 +79,11 @@ fn files(host: &Host) -> Vec<FileStatus> {
     host.providers().map(|folder| folder.files()).unwrap_or_default()
 }
 
-async fn load(host: &Host, file: &str) -> Result<Provider, CliError> {
+async fn load(runtime: &Runtime, file: &str) -> Result<Provider, CliError> {
     let bytes = tokio::fs::read(Path::new(file))
         .await
-        .map_err(|error| CliError::new(ErrorKind::NotFound, format!("cannot read {file}: {error}")))?;
-    host.runtime().load(&bytes).await.map_err(|error| CliError::load(file, &error))
+        .map_err(|error| CliError::unreadable(&error, format!("cannot read {file}: {error}")))?;
+    runtime.load(&bytes).await.map_err(|error| CliError::load(file, &error))
 }
 
 view! {

@@ -61,6 +61,9 @@ fn every_command_prints_one_json_document_when_asked_to() {
     let expected = commands(&script.folder);
     let new_key_file = script.folder.path().join("new.key");
 
+    let new = script.folder.path().join("new");
+    let begun = script.run("init", &["--data-dir", new.to_str().unwrap()]);
+    assert_eq!(begun["database"], new.join("keyway.db").to_str().unwrap());
     script.run("workspace create", &["Acme"]);
     script.run("workspace list", &[]);
     script.run("workspace encryption-key", &[]);

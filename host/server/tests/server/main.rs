@@ -18,6 +18,7 @@ mod config;
 mod connections;
 mod demo;
 mod front;
+mod installation;
 mod key_rotation;
 mod leaks;
 mod listing;

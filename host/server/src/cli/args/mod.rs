@@ -40,6 +40,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Begin a new installation: create the database, and the master key if it is missing
+    Init,
     /// Serve the HTTP API
     Serve(ServeOptions),
     /// Create and list workspaces
@@ -129,8 +131,8 @@ pub(crate) enum MasterKeyCommand {
     /// Replace the master key: rewrap all keys in the database under the new one; the old one no
     /// longer opens it
     Rotate {
-        /// A file with the new key as 64 hexadecimal digits; created with a new key if it is
-        /// missing
+        /// A file with the new key as 64 hexadecimal digits, on a disk; created with a new key if
+        /// it is missing
         #[arg(long, value_name = "FILE")]
         new_key_file: PathBuf,
     },

@@ -7,6 +7,7 @@
 pub(crate) mod app;
 pub(crate) mod args;
 mod audit;
+mod backup;
 mod budget;
 mod config;
 mod config_file;
@@ -139,6 +140,7 @@ fn run(app: &App, command: Command) -> Result<(), CliError> {
 async fn dispatch(app: &App, command: Command) -> Result<(), CliError> {
     match command {
         Command::Init => init::run(app).await,
+        Command::Backup { folder } => backup::run(app, folder).await,
         Command::Serve(options) => serve::run(app, &options).await,
         Command::Workspace(command) => workspace::run(app, command).await,
         Command::MasterKey(command) => master_key::run(app, command).await,

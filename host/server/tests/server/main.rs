@@ -3,6 +3,7 @@
 
 mod api;
 mod audit;
+mod backup;
 mod bad_requests;
 mod beside;
 mod budgets;

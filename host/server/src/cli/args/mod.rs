@@ -42,6 +42,12 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Begin a new installation: create the database, and the master key if it is missing
     Init,
+    /// Copy the database and the audit log, also beside a running server; the copy is a data
+    /// folder, and the master key is not in it
+    Backup {
+        /// The folder to create; it must not exist
+        folder: PathBuf,
+    },
     /// Serve the HTTP API
     Serve(ServeOptions),
     /// Create and list workspaces

@@ -112,7 +112,7 @@ fn every_command_prints_one_json_document_when_asked_to() {
     script.run("audit root", &[]);
     script.run("audit verify", &[]);
     script.run("workspace create", &["Gone"]);
-    script.run("workspace delete", &["Gone"]);
+    script.run("workspace delete", &["Gone", "--yes"]);
     script.run("master-key rotate", &["--new-key-file", new_key_file.to_str().unwrap()]);
 
     let run = script.run.iter().map(String::as_str).chain(ELSEWHERE).map(str::to_owned).collect::<BTreeSet<_>>();

@@ -123,6 +123,9 @@ pub(crate) enum WorkspaceCommand {
     Delete {
         /// The workspace, by id or name
         workspace: String,
+        /// Do not ask for its name first
+        #[arg(long)]
+        yes: bool,
     },
     /// List the workspaces
     List,
@@ -160,8 +163,8 @@ pub(crate) enum KeyCommand {
     List(WorkspaceOption),
     /// Revoke an API key
     Revoke {
-        /// The key's id
-        id: keyway::ApiKeyId,
+        /// The key, by id or name
+        key: String,
         #[command(flatten)]
         workspace: WorkspaceOption,
     },

@@ -70,7 +70,7 @@ fn kept_root(file: &Path) -> Result<AuditRoot, CliError> {
     let text = if file == Path::new("-") { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(file) };
     let place = file.display();
     let text =
-        text.map_err(|error| CliError::new(ErrorKind::NotFound, format!("cannot read a root from {place}: {error}")))?;
+        text.map_err(|error| CliError::unreadable(&error, format!("cannot read a root from {place}: {error}")))?;
     text.parse().map_err(|error| CliError::new(ErrorKind::Invalid, format!("{place}: {error}")))
 }
 

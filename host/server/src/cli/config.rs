@@ -11,6 +11,7 @@ use std::path::Path;
 
 use keyway::keys::{KeyError, MasterKeys};
 use keyway::{ErrorKind, MasterKey, SqliteStorage};
+use keyway_runtime::ProviderFolder;
 use serde::Serialize;
 
 use super::app::App;
@@ -27,7 +28,9 @@ use crate::serve::tls;
 pub(super) async fn run(app: &App, command: &ConfigCommand) -> Result<(), CliError> {
     let ConfigCommand::Check = command;
     let config = app.config()?;
-    let checked = Checked { settings: app.settings.in_force(&config), checks: checks(&config, &app.settings).await };
+    let mut checks = checks(&config, &app.settings).await;
+    checks.extend(tiers(app, &config).await);
+    let checked = Checked { settings: app.settings.in_force(&config), checks };
     app.output.result(&checked, |out| checked.show(out))?;
     match checked.checks.iter().any(|check| check.finding == Finding::Wrong) {
         false => Ok(()),
@@ -77,6 +80,33 @@ async fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
         Err(error) => checks.push(Check::new("serve", (Finding::Wrong, error.clone()))),
     }
     checks
+}
+
+/// Whether the providers have the tiers that are to be their defaults. Only that needs the
+/// components loaded.
+async fn tiers(app: &App, config: &HostConfig) -> Option<Check> {
+    let tiers = &app.global.default_rate_limit_tier;
+    if tiers.is_empty() {
+        return None;
+    }
+    let loaded = async {
+        let runtime = prepare_runtime(config).await?.build();
+        Ok::<_, OpenError>(ProviderFolder::open(&runtime, config.provider_folder()).await?)
+    };
+    let found = match loaded.await {
+        Err(error) => (Finding::Wrong, error.to_string()),
+        Ok(folder) => match app.check_tiers(|provider_type| folder.get(provider_type)) {
+            Err(error) => (Finding::Wrong, error.message),
+            Ok(()) => match tiers.iter().find(|(provider_type, _)| folder.get(provider_type).is_none()) {
+                Some((missing, _)) => (Finding::Note, format!("no provider of the type {missing} is installed")),
+                None => {
+                    let shown: Vec<_> = tiers.iter().map(|(of, tier)| format!("{of}={tier}")).collect();
+                    (Finding::Good, shown.join(", "))
+                }
+            },
+        },
+    };
+    Some(Check::new("rate-limit tiers", found))
 }
 
 /// What `serve` needs.

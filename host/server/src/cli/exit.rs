@@ -11,7 +11,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::host::OpenError;
-use crate::serve::BindError;
+use crate::serve::{BindError, TlsError};
 use crate::view::dependents::Dependents;
 use crate::view::message::message;
 use crate::view::retry;
@@ -149,6 +149,11 @@ impl CliError {
         Self { in_result: true, ..self }
     }
 
+    /// Whether a provider is missing.
+    pub(crate) fn is_not_installed(&self) -> bool {
+        self.code == ErrorKind::NotInstalled.code()
+    }
+
     /// Whether a secret manager could not be reached or did not answer as expected.
     pub(crate) fn is_unreachable(&self) -> bool {
         self.code == ErrorKind::ProviderUnavailable.code()
@@ -191,9 +196,6 @@ fn hint(kind: ErrorKind, error: &BrokerError, wait: Option<Duration>) -> Option<
             return Some(format!("try again {when}; a longer cache duration makes fewer calls"));
         }
         (_, ErrorKind::ProviderUnavailable) => "check the network of this machine, then try again",
-        (BrokerError::ProviderNotInstalled { .. }, _) => {
-            "--providers names the folder; `keyway provider list` shows what is in it"
-        }
         _ => return None,
     };
     Some(hint.to_owned())
@@ -233,7 +235,13 @@ fn is_missing(error: &io::Error) -> bool {
 
 impl From<BindError> for CliError {
     fn from(error: BindError) -> Self {
-        let told = Self::new(ErrorKind::Internal, error.to_string());
+        let kind = match &error {
+            BindError::Tls(TlsError::File { file, .. } | TlsError::ClientAuthority { file, .. }) if !file.exists() => {
+                ErrorKind::NotFound
+            }
+            _ => ErrorKind::Internal,
+        };
+        let told = Self::new(kind, error.to_string());
         match error {
             BindError::Listen { .. } => {
                 told.hint("--listen (and --metrics-listen) choose another address; port 0 picks a free port")

@@ -20,7 +20,7 @@ pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliEr
     match command {
         ProviderCommand::List => {
             let host = app.open().await?;
-            list(app, &rows(host))
+            list(app, &app.config()?.provider_folder(), &rows(host))
         }
         ProviderCommand::Inspect { provider } => {
             // A file needs no database.
@@ -53,12 +53,16 @@ pub(crate) fn installed(host: &Host, provider_type: &str) -> Result<Provider, Cl
     providers.get(provider_type).ok_or_else(|| {
         let installed = providers.list().iter().map(|provider| provider.description().provider_type.clone()).collect();
         let error = BrokerError::ProviderNotInstalled { provider_type: provider_type.to_owned(), installed };
-        let refused = files(host).into_iter().find_map(|status| Some((status.file, status.error?)));
-        match refused {
-            Some((file, reason)) => CliError::from(error).hint(format!("{file} was refused: {reason}")),
-            None => error.into(),
-        }
+        with_refused(host, error.into())
     })
+}
+
+/// Adds a file of the provider folder that was refused, which may be what is missing.
+fn with_refused(host: &Host, error: CliError) -> CliError {
+    match files(host).into_iter().find_map(|status| Some((status.file, status.error?))) {
+        Some((file, reason)) => error.hint(format!("{file} was refused: {reason}")),
+        None => error,
+    }
 }
 
 /// The installed provider, if there is exactly one.
@@ -66,7 +70,7 @@ pub(crate) fn only_one(host: &Host) -> Result<Provider, CliError> {
     let providers = host.broker().providers().list();
     match providers.as_slice() {
         [provider] => Ok(provider.clone()),
-        [] => Err(CliError::usage("no provider is installed; put a component into the provider folder")),
+        [] => Err(with_refused(host, CliError::new(ErrorKind::NotInstalled, "no provider is installed"))),
         several => {
             let types = several.iter().map(|provider| provider.description().provider_type.as_str());
             let types = types.collect::<Vec<_>>().join(", ");
@@ -109,14 +113,17 @@ fn rows(host: &Host) -> Vec<Row> {
     files(host).into_iter().map(row).collect()
 }
 
-fn list(app: &App, rows: &[Row]) -> Result<(), CliError> {
+fn list(app: &App, folder: &Path, rows: &[Row]) -> Result<(), CliError> {
     app.output.result(rows, |out| {
         let table = Table::of(["TYPE", "NAME", "VERSION", "FILE", "DIGEST"], rows, |table, row| {
             let digest = row.digest.as_deref().and_then(|digest| digest.get(..12)).unwrap_or("not in use");
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
             table.row([&text(&row.provider_type), &text(&row.display_name), &text(&row.version), &row.file, &digest]);
         });
-        table.write(out, 0, "The provider folder is empty. Put a component (a .wasm file) into it.")?;
+        let folder = folder.display().to_string();
+        let empty =
+            format!("The provider folder {} is empty. Put a component (a .wasm file) into it.", printable(&folder));
+        table.write(out, 0, &empty)?;
         for row in rows {
             if let Some(error) = &row.error {
                 writeln!(out, "{BAD}{}{BAD:#}: {}", printable(&row.file), printable(error))?;

@@ -13,6 +13,7 @@ mod cli_database;
 mod cli_entry;
 mod cli_json;
 mod cli_key;
+mod cli_manners;
 mod cli_text;
 mod cli_workspace;
 mod config;

@@ -102,7 +102,8 @@ impl MasterKey {
     /// readable only by its owner.
     ///
     /// The file appears complete or not at all. If two processes do this at the same time, both get
-    /// the same key.
+    /// the same key. Whether the file outlives a restart of the system is for the caller to know:
+    /// see [`private_file::is_in_memory`].
     ///
     /// # Errors
     /// As [`from_file`](Self::from_file).
@@ -154,14 +155,10 @@ impl KeyWrapper for MasterKey {
 fn is_mounted_secret(path: &Path) -> std::io::Result<bool> {
     use std::os::unix::fs::PermissionsExt;
 
-    use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
-    // From `linux/magic.h`.
-    const TMPFS: i64 = 0x0102_1994;
-    const RAMFS: i64 = 0x8584_58f6;
+    use rustix::fs::{StatVfsMountFlags, statvfs};
     let mode = std::fs::metadata(path)?.permissions().mode();
-    let is_in_memory = [TMPFS, RAMFS].contains(&statfs(path)?.f_type);
     let is_read_only = statvfs(path)?.f_flag.contains(StatVfsMountFlags::RDONLY);
-    Ok(is_as_mounted(mode, is_in_memory || is_read_only))
+    Ok(is_as_mounted(mode, private_file::is_in_memory(path)? || is_read_only))
 }
 
 /// Whether a file of this mode is accepted where the system mounts secrets.

@@ -13,8 +13,7 @@ use keyway_runtime::egress::EgressPolicy;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MasterKeySource {
-    /// In a file of 64 hexadecimal digits that only its owner can read. With a new database, a
-    /// missing file is created with a new key.
+    /// In a file of 64 hexadecimal digits that only its owner can read.
     File(PathBuf),
     /// In an environment variable, as 64 hexadecimal digits.
     Environment(String),
@@ -24,13 +23,17 @@ pub enum MasterKeySource {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HostConfig {
-    /// Holds the database, the audit log, compiled components and, by default, the master key.
-    /// Created when missing.
+    /// Holds the database, the audit log and compiled components.
     pub data_dir: PathBuf,
+    /// Whether a missing database is created, with its folder. Otherwise a missing one is an
+    /// error.
+    pub new_database: bool,
     /// The folder of provider components. `None` is the folder `providers` of the data folder,
     /// which is created when missing.
     pub providers: Option<PathBuf>,
-    /// Where the master key is. `None` is the file `master.key` of the data folder.
+    /// Where the master key is. `None` is the file `master.key` in the data folder, where earlier
+    /// versions made it, if it exists; otherwise `keyway/master.key` in the user's configuration
+    /// folder.
     pub master_key: Option<MasterKeySource>,
     /// Where another master key is, while one replaces the other. The file must exist.
     pub old_master_key: Option<PathBuf>,
@@ -58,6 +61,7 @@ impl HostConfig {
             audit: SegmentOptions::new(data_dir.join("audit")),
             operator: "operator".into(),
             data_dir,
+            new_database: false,
             providers: None,
             master_key: None,
             old_master_key: None,
@@ -91,7 +95,15 @@ impl HostConfig {
     }
 
     pub(crate) fn master_key_source(&self) -> MasterKeySource {
-        self.master_key.clone().unwrap_or_else(|| MasterKeySource::File(self.data_dir.join("master.key")))
+        let default = || self.key_beside_data().or_else(default_key_file).unwrap_or_else(|| self.data_dir.join(KEY));
+        self.master_key.clone().unwrap_or_else(|| MasterKeySource::File(default()))
+    }
+
+    /// The master key in the data folder, if that is the one in use because earlier versions made
+    /// it there.
+    pub(crate) fn key_beside_data(&self) -> Option<PathBuf> {
+        let beside = self.data_dir.join(KEY);
+        (self.master_key.is_none() && beside.exists()).then_some(beside)
     }
 }
 
@@ -148,8 +160,25 @@ pub(crate) const HEAD_TIMEOUT: u32 = 30;
 /// so does nginx; 75 s is nginx's own default as a server. (Google Cloud's waits 600 s.)
 pub(crate) const IDLE_TIMEOUT: u32 = 75;
 
+/// The name of the file of the master key.
+const KEY: &str = "master.key";
+
+/// The default file of the master key: apart from the data, so that a copy of the data does not
+/// open itself. `None` for a user without a home.
+pub(crate) fn default_key_file() -> Option<PathBuf> {
+    default_config_dir().map(|folder| folder.join(KEY))
+}
+
+/// The default folder of the configuration file and the master key: `keyway` in the user's
+/// configuration folder (on Linux `$XDG_CONFIG_HOME`, otherwise `~/.config`).
+pub(crate) fn default_config_dir() -> Option<PathBuf> {
+    use etcetera::BaseStrategy;
+    let strategy = etcetera::base_strategy::Xdg::new().ok()?;
+    Some(strategy.config_dir().join("keyway"))
+}
+
 /// The default data folder: `keyway` in the user's data folder (on Linux `$XDG_DATA_HOME`,
-/// otherwise `~/.local/share`). Not the working folder, where a master key would soon be in a
+/// otherwise `~/.local/share`). Not the working folder, where the data would soon be in a
 /// repository. `None` for a user without a home.
 pub(crate) fn default_data_dir() -> Option<PathBuf> {
     use etcetera::BaseStrategy;

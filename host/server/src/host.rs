@@ -9,19 +9,19 @@
 //! host key, wrapped by the master key. So the runtime gets its code cache last, and under a wrong
 //! master key no compiled code is used.
 //!
-//! **Invariant:** a new master key is only ever made together with a new database. A database
-//! without its key file is an error that says so. A new key in its place could open nothing, and
-//! would hide that the real one has to be restored.
+//! Opening creates no database unless it is asked to, and never a master key: see
+//! `installation.rs`.
 
 use std::path::PathBuf;
 
 use keyway::keys::{HostKey, KeyError, MasterKeys};
-use keyway::storage::StorageError;
+use keyway::storage::{KeyStorage, StorageError};
 use keyway::{Broker, BrokerError, MasterKey, SqliteStorage};
 use keyway_runtime::{CodeCacheKey, FolderError, PreparedRuntime, ProviderFolder, Runtime, SetupError};
 use thiserror::Error;
 
 use crate::config::{self, HostConfig, MasterKeySource};
+use crate::installation;
 
 /// The purpose under which the key of the code cache is derived from the host key.
 const CODE_CACHE_KEY: &str = "keyway.v1.code-cache";
@@ -57,6 +57,34 @@ pub enum OpenError {
         /// Where its key should be.
         key: PathBuf,
     },
+    /// There is no database, and nothing of one.
+    #[error("there is no database {}", .0.display())]
+    NoDatabase(PathBuf),
+    /// The database is gone, but its audit log is there.
+    #[error(
+        "the database {} is missing or empty, but its audit log {} is there. Restore the database from a backup; to begin \
+         anew, move the audit log away first",
+        database.display(), audit.display()
+    )]
+    DatabaseLost {
+        /// Where the database should be.
+        database: PathBuf,
+        /// The folder of its audit log.
+        audit: PathBuf,
+    },
+    /// There is a database where a new one was to be created.
+    #[error("there is already a database {}", .0.display())]
+    DatabaseExists(PathBuf),
+    /// A new master key would be lost.
+    #[error(
+        "a new master key {} would be lost at the next start of this machine, because its folder is in memory. Name \
+         a file on a disk",
+        .0.display()
+    )]
+    KeyInMemory(PathBuf),
+    /// There is no place for a new master key.
+    #[error("there is no home folder to keep the master key in. Name a file with --master-key-file")]
+    NoPlaceForKey,
     /// The master key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -106,8 +134,9 @@ impl Host {
     /// As [`open`](Self::open), and [`StorageError::Outdated`] for a database of an earlier
     /// release.
     pub async fn open_read_only(config: &HostConfig) -> Result<Self, OpenError> {
+        installation::check(config)?;
         let keys = master_keys(config)?;
-        let storage = async { Ok(SqliteStorage::open_read_only(config.database()).await?) };
+        let storage = async { in_use(config, SqliteStorage::open_read_only(config.database()).await?).await };
         let (prepared, storage) = tokio::try_join!(prepare_runtime(config), storage)?;
         let runtime = prepared.build();
         let broker = Broker::builder(runtime.clone(), storage.clone(), keys)
@@ -121,8 +150,9 @@ impl Host {
         let made = |folder: &PathBuf| {
             config::make_private_folder(folder).map_err(|source| OpenError::Folder { folder: folder.clone(), source })
         };
-        made(&config.data_dir)?;
+        installation::check(config)?;
         let keys = master_keys(config)?;
+        made(&config.data_dir)?;
         let folder = config.provider_folder();
         if with_providers && config.providers.is_none() {
             made(&folder)?;
@@ -131,7 +161,7 @@ impl Host {
             made(&config.code_cache())?;
         }
         let database = async {
-            let storage = SqliteStorage::open(config.database()).await?;
+            let storage = in_use(config, SqliteStorage::open(config.database()).await?).await?;
             let host_key = HostKey::open(&storage, &keys).await.map_err(BrokerError::from)?;
             Ok((storage, CodeCacheKey::new(*host_key.derive(CODE_CACHE_KEY))))
         };
@@ -176,8 +206,19 @@ impl Host {
     }
 }
 
+/// The database. One with nothing in it is new, or was emptied, or its write-ahead log was lost.
+async fn in_use(config: &HostConfig, storage: SqliteStorage) -> Result<SqliteStorage, OpenError> {
+    if storage.master_keys().await?.is_empty()
+        && let Err(error) = installation::without_database(config)
+    {
+        storage.close().await;
+        return Err(error);
+    }
+    Ok(storage)
+}
+
 /// Sets up the sandbox, without a code cache.
-async fn prepare_runtime(config: &HostConfig) -> Result<PreparedRuntime, OpenError> {
+pub(crate) async fn prepare_runtime(config: &HostConfig) -> Result<PreparedRuntime, OpenError> {
     let builder = Runtime::builder().compiler(config.compiler.clone()).egress(config.egress.clone());
     // The sandbox tests its limits, which takes tens of milliseconds of computing.
     let prepared = tokio::task::spawn_blocking(move || builder.prepare()).await;
@@ -192,9 +233,17 @@ fn master_keys(config: &HostConfig) -> Result<MasterKeys, OpenError> {
             if database.exists() && !key.exists() {
                 return Err(OpenError::MasterKeyMissing { database, key });
             }
+            if let (Some(beside), Some(apart)) = (config.key_beside_data(), config::default_key_file()) {
+                tracing::warn!(
+                    "the master key {} is in the data folder, so a copy of that folder opens itself; move the key to {}, \
+                     where it is found as well",
+                    beside.display(),
+                    apart.display()
+                );
+            }
             // During a replacement of the master key, the new key file may take the place of the
             // old one while this host runs.
-            MasterKeys::from(MasterKey::from_file_or_generate(&key)?).reload_from(move || MasterKey::from_file(&key))
+            MasterKeys::from(MasterKey::from_file(&key)?).reload_from(move || MasterKey::from_file(&key))
         }
     };
     if let Some(old) = &config.old_master_key {

@@ -10,6 +10,7 @@
 //! use keyway_server::host::Host;
 //! use keyway_server::serve::Server;
 //!
+//! // A data folder that `keyway init` has made.
 //! let host = Host::open(&HostConfig::new("keyway-data").providers("target/components")).await?;
 //! let server = Server::bind("127.0.0.1:0", host.broker().clone()).await?;
 //! println!("listening at {}", server.url());
@@ -32,6 +33,7 @@ pub mod config;
 mod demo;
 pub mod host;
 pub mod http;
+mod installation;
 mod logging;
 mod peer;
 mod process;

@@ -49,6 +49,24 @@ pub fn is_private(path: &Path) -> io::Result<bool> {
     return Ok(metadata.is_file());
 }
 
+/// Whether a file at this path is in memory, where the next start of the system erases it. Where
+/// there is no such file yet, the nearest existing folder decides. Known on Linux only.
+pub fn is_in_memory(path: &Path) -> io::Result<bool> {
+    #[cfg(target_os = "linux")]
+    {
+        // From `linux/magic.h`.
+        const TMPFS: i64 = 0x0102_1994;
+        const RAMFS: i64 = 0x8584_58f6;
+        let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+        Ok([TMPFS, RAMFS].contains(&rustix::fs::statfs(there)?.f_type))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = path;
+        Ok(false)
+    }
+}
+
 /// Removes all rights except the owner's.
 pub fn make_private(path: &Path) -> io::Result<()> {
     let mut permissions = fs::metadata(path)?.permissions();

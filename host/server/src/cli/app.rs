@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use keyway::Access;
 use keyway::storage::StorageError;
-use keyway_runtime::Compiler;
 use keyway_runtime::egress::EgressPolicy;
+use keyway_runtime::{Compiler, Provider};
 use tokio::sync::OnceCell;
 
 use super::args::global::{AuditSync, GlobalOptions};
@@ -46,8 +46,17 @@ impl App {
         }
     }
 
-    /// Adds to a failure to reach something that this host was told to connect elsewhere.
-    pub(super) fn with_redirections(&self, error: CliError) -> CliError {
+    /// Adds to an error what it has to do with the settings: the provider folder, for a provider
+    /// that is missing; redirections, for what cannot be reached.
+    pub(super) fn with_what_to_do(&self, error: CliError) -> CliError {
+        if error.is_not_installed() && error.hint.is_none() {
+            let Ok(config) = self.config() else { return error };
+            let folder = config.provider_folder();
+            return error.hint(format!(
+                "the provider folder is {}; `keyway provider list` shows what is in it, and why a file is not in use",
+                folder.display()
+            ));
+        }
         let rules: Vec<_> = self.global.connect_to.iter().map(ToString::to_string).collect();
         if rules.is_empty() || !error.is_unreachable() || error.in_result {
             return error;
@@ -115,15 +124,16 @@ impl App {
         let open = async {
             let config = HostConfig { background_work, ..self.config()? };
             let host = patiently(Host::open(&config)).await?;
-            self.check_tiers(&host).map(|()| host)
+            self.check_tiers(|provider_type| host.broker().providers().get(provider_type))?;
+            Ok(host)
         };
         self.host.get_or_try_init(|| open).await
     }
 
     /// A default tier that an installed provider does not declare is a mistake.
-    fn check_tiers(&self, host: &Host) -> Result<(), CliError> {
+    pub(super) fn check_tiers(&self, installed: impl Fn(&str) -> Option<Provider>) -> Result<(), CliError> {
         for (provider_type, tier) in &self.global.default_rate_limit_tier {
-            let Some(provider) = host.broker().providers().get(provider_type) else { continue };
+            let Some(provider) = installed(provider_type) else { continue };
             let known: Vec<_> = provider.description().rate_limits.iter().map(|tier| tier.name.as_str()).collect();
             if !known.contains(&tier.as_str()) {
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };

@@ -14,12 +14,6 @@ use super::output::{BAD, FAINT, GOOD, Table, printable};
 use super::select;
 
 pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError> {
-    // A mistyped folder must not pass for a new and valid log.
-    let database = app.config()?.database();
-    if !database.exists() {
-        let message = format!("there is no database {}", database.display());
-        return Err(CliError::new(ErrorKind::NotFound, message).hint("--data-dir names the folder that it is in"));
-    }
     let host = app.open_read_only().await?;
     let broker = host.broker();
     match command {
@@ -76,7 +70,7 @@ fn kept_root(file: &Path) -> Result<AuditRoot, CliError> {
     let text = if file == Path::new("-") { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(file) };
     let place = file.display();
     let text =
-        text.map_err(|error| CliError::new(ErrorKind::NotFound, format!("cannot read a root from {place}: {error}")))?;
+        text.map_err(|error| CliError::unreadable(&error, format!("cannot read a root from {place}: {error}")))?;
     text.parse().map_err(|error| CliError::new(ErrorKind::Invalid, format!("{place}: {error}")))
 }
 

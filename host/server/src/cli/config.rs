@@ -11,6 +11,7 @@ use std::path::Path;
 
 use keyway::keys::{KeyError, MasterKeys};
 use keyway::{ErrorKind, MasterKey, SqliteStorage};
+use keyway_runtime::ProviderFolder;
 use serde::Serialize;
 
 use super::app::App;
@@ -18,14 +19,18 @@ use super::args::ConfigCommand;
 use super::exit::CliError;
 use super::output::{BAD, FAINT, GOOD, Table, printable};
 use super::settings::{Origin, Settings};
-use crate::config::{HostConfig, MasterKeySource, ServeConfig};
+use crate::config::{HostConfig, MasterKeySource, ServeConfig, default_key_file};
+use crate::host::{OpenError, prepare_runtime};
+use crate::installation;
 use crate::serve::listen::{UNIX, check_plain, is_in_use};
 use crate::serve::tls;
 
 pub(super) async fn run(app: &App, command: &ConfigCommand) -> Result<(), CliError> {
     let ConfigCommand::Check = command;
     let config = app.config()?;
-    let checked = Checked { settings: app.settings.in_force(&config), checks: checks(&config, &app.settings).await };
+    let mut checks = checks(&config, &app.settings).await;
+    checks.extend(tiers(app, &config).await);
+    let checked = Checked { settings: app.settings.in_force(&config), checks };
     app.output.result(&checked, |out| checked.show(out))?;
     match checked.checks.iter().any(|check| check.finding == Finding::Wrong) {
         false => Ok(()),
@@ -59,7 +64,7 @@ async fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
     let (unreadable, master_key) = master_key(config).await;
     let mut checks = vec![
         Check::new("data folder", data_folder(&config.data_dir)),
-        Check::new("database", unreadable.unwrap_or_else(|| database(&config.database()))),
+        Check::new("database", unreadable.unwrap_or_else(|| database(config))),
         Check::new("audit log", audit_folder(&config.audit.folder)),
         Check::new("master key", master_key),
         Check::new("providers", providers(&config.provider_folder(), config.providers.is_some())),
@@ -75,6 +80,33 @@ async fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
         Err(error) => checks.push(Check::new("serve", (Finding::Wrong, error.clone()))),
     }
     checks
+}
+
+/// Whether the providers have the tiers that are to be their defaults. Only that needs the
+/// components loaded.
+async fn tiers(app: &App, config: &HostConfig) -> Option<Check> {
+    let tiers = &app.global.default_rate_limit_tier;
+    if tiers.is_empty() {
+        return None;
+    }
+    let loaded = async {
+        let runtime = prepare_runtime(config).await?.build();
+        Ok::<_, OpenError>(ProviderFolder::open(&runtime, config.provider_folder()).await?)
+    };
+    let found = match loaded.await {
+        Err(error) => (Finding::Wrong, error.to_string()),
+        Ok(folder) => match app.check_tiers(|provider_type| folder.get(provider_type)) {
+            Err(error) => (Finding::Wrong, error.message),
+            Ok(()) => match tiers.iter().find(|(provider_type, _)| folder.get(provider_type).is_none()) {
+                Some((missing, _)) => (Finding::Note, format!("no provider of the type {missing} is installed")),
+                None => {
+                    let shown: Vec<_> = tiers.iter().map(|(of, tier)| format!("{of}={tier}")).collect();
+                    (Finding::Good, shown.join(", "))
+                }
+            },
+        },
+    };
+    Some(Check::new("rate-limit tiers", found))
 }
 
 /// What `serve` needs.
@@ -97,7 +129,7 @@ fn serving(serve: &ServeConfig) -> Vec<Check> {
 }
 
 fn does_not_exist_yet(path: &Path) -> (Finding, String) {
-    (Finding::Note, format!("{} does not exist yet; the first command creates it", path.display()))
+    (Finding::Note, format!("{} does not exist yet; `keyway init` creates it", path.display()))
 }
 
 fn data_folder(folder: &Path) -> (Finding, String) {
@@ -133,11 +165,13 @@ fn not_writable(folder: &Path) -> Option<String> {
     Some(format!("{} is not writable: {error}", there.display()))
 }
 
-fn database(file: &Path) -> (Finding, String) {
-    match std::fs::metadata(file) {
-        Ok(found) => (Finding::Good, format!("{}, {} KiB", file.display(), found.len().div_ceil(1_024))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => does_not_exist_yet(file),
-        Err(error) => (Finding::Wrong, format!("{}: {error}", file.display())),
+fn database(config: &HostConfig) -> (Finding, String) {
+    let file = config.database();
+    match (installation::check(config), std::fs::metadata(&file)) {
+        (Err(OpenError::NoDatabase(_)), _) => does_not_exist_yet(&file),
+        (Err(error), _) => (Finding::Wrong, error.to_string()),
+        (Ok(()), Ok(found)) => (Finding::Good, format!("{}, {} KiB", file.display(), found.len().div_ceil(1_024))),
+        (Ok(()), Err(error)) => (Finding::Wrong, format!("{}: {error}", file.display())),
     }
 }
 
@@ -154,7 +188,11 @@ async fn master_key(config: &HostConfig) -> (Option<(Finding, String)>, (Finding
             let why = format!("{} is missing, and no other key opens the database; put it back", file.display());
             return (None, (Finding::Wrong, why));
         }
-        MasterKeySource::File(file) => return (None, does_not_exist_yet(&file)),
+        MasterKeySource::File(file) => {
+            let lost = installation::refuse_in_memory(&file).err();
+            let found = lost.map_or_else(|| does_not_exist_yet(&file), |error| (Finding::Wrong, error.to_string()));
+            return (None, found);
+        }
     };
     let key = match key {
         Ok(key) if database.exists() => key,
@@ -169,9 +207,16 @@ async fn master_key(config: &HostConfig) -> (Option<(Finding, String)>, (Finding
         Ok(records) => records,
         Err(error) => return (Some((Finding::Wrong, error.to_string())), (Finding::Good, place)),
     };
-    match keys.check(&records).await {
-        Ok(()) => (None, (Finding::Good, place)),
-        Err(error) => (None, (Finding::Wrong, format!("{place}: {error}"))),
+    match (keys.check(&records).await, default_key_file().filter(|_| config.key_beside_data().is_some())) {
+        (Ok(()), Some(apart)) => {
+            let advice = format!(
+                "{place} is in the data folder, so a copy of that opens itself; move it to {}",
+                apart.display()
+            );
+            (None, (Finding::Note, advice))
+        }
+        (Ok(()), None) => (None, (Finding::Good, place)),
+        (Err(error), _) => (None, (Finding::Wrong, format!("{place}: {error}"))),
     }
 }
 

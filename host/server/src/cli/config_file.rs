@@ -15,6 +15,9 @@ use clap::{Arg, ArgAction};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::exit::CliError;
+use crate::config::default_config_dir;
+
 /// A configuration file. Each key is the flag of the same name, with `_` for `-`.
 #[derive(Debug)]
 pub(crate) struct ConfigFile {
@@ -27,9 +30,10 @@ pub(crate) struct ConfigFile {
 impl ConfigFile {
     /// Reads a file, which may set only these arguments. Relative paths in it are relative to its
     /// folder. The error says why the file is not usable.
-    pub(crate) fn read(path: &Path, settable: &[&Arg]) -> Result<Self, String> {
-        let unreadable =
-            |error: std::io::Error| format!("cannot read the configuration file {}: {error}", path.display());
+    pub(crate) fn read(path: &Path, settable: &[&Arg]) -> Result<Self, CliError> {
+        let unreadable = |error: std::io::Error| {
+            CliError::unreadable(&error, format!("cannot read the configuration file {}: {error}", path.display()))
+        };
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
         let folder = std::path::absolute(path).map_err(unreadable)?;
         let settings =
@@ -42,18 +46,15 @@ impl ConfigFile {
         self.settings.get(argument).map(Vec::as_slice)
     }
 
-    /// The default file, if it exists: `config.toml` in the folder `keyway` of the user's
-    /// configuration (on Linux `$XDG_CONFIG_HOME`, otherwise `~/.config`).
+    /// The default file, if it exists: `config.toml` in the default configuration folder.
     pub(crate) fn default_path() -> Option<PathBuf> {
-        use etcetera::BaseStrategy;
-        let strategy = etcetera::base_strategy::Xdg::new().ok()?;
-        Some(strategy.config_dir().join("keyway").join("config.toml")).filter(|path| path.exists())
+        default_config_dir().map(|folder| folder.join("config.toml")).filter(|path| path.exists())
     }
 }
 
 /// The message for an invalid configuration file.
-pub(crate) fn wrong(path: &Path, reason: &str) -> String {
-    format!("the configuration file {} is invalid: {reason}", path.display())
+pub(crate) fn wrong(path: &Path, reason: &str) -> CliError {
+    CliError::usage(format!("the configuration file {} is invalid: {reason}", path.display()))
 }
 
 /// On one line, so that text from the file cannot pass for further lines of the error.
@@ -67,7 +68,7 @@ fn parse(text: &str, folder: &Path, settable: &[&Arg]) -> Result<BTreeMap<String
         DeTable::parse(text).map_err(|error| told(text, error.span().map_or(0, |span| span.start), error.message()))?;
     let setting = |(key, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| {
         let name: &str = key.get_ref();
-        let unknown = || told(text, key.span().start, &format!("unknown field `{name}`"));
+        let unknown = || told(text, key.span().start, &format!("there is no setting `{name}`; check its spelling"));
         let arg = settable.iter().find(|arg| arg.get_id() == name).ok_or_else(unknown)?;
         let values = values(arg, value).map_err(|(place, message)| told(text, place, &message))?;
         let is_path = arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
@@ -77,26 +78,27 @@ fn parse(text: &str, folder: &Path, settable: &[&Arg]) -> Result<BTreeMap<String
     document.get_ref().iter().map(setting).collect()
 }
 
+const WHOLE: &str = "a whole number, without quotation marks";
+
 /// The values of the argument, or the place and the reason of an error.
 fn values(arg: &Arg, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, (usize, String)> {
-    let expected = |what: &str, value: &Spanned<DeValue<'_>>| {
-        (value.span().start, format!("invalid type: {}, expected {what}", value.get_ref().type_str()))
-    };
+    let name = arg.get_id();
+    let must_be = |what: &str, value: &Spanned<DeValue<'_>>| (value.span().start, format!("`{name}` must be {what}"));
     let one = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
         DeValue::String(text) => Ok(text.to_string()),
-        _ => Err(expected("a string", value)),
+        _ => Err(must_be("a text in quotation marks", value)),
     };
     match (arg.get_action(), value.get_ref()) {
         (ArgAction::Append, DeValue::Array(items)) => items.iter().map(one).collect(),
-        (ArgAction::Append, _) => Err(expected("a sequence", value)),
+        (ArgAction::Append, _) => Err(must_be("a list, as in [\"...\"]", value)),
         (ArgAction::SetTrue, DeValue::Boolean(is_set)) => Ok(vec![is_set.to_string()]),
-        (ArgAction::SetTrue, _) => Err(expected("a boolean", value)),
+        (ArgAction::SetTrue, _) => Err(must_be("true or false, without quotation marks", value)),
         (_, DeValue::Integer(number)) if arg.get_value_parser().type_id() == TypeId::of::<u32>() => {
             let number = u32::from_str_radix(number.as_str(), number.radix());
-            number.map(|number| vec![number.to_string()]).map_err(|_| expected("u32", value))
+            number.map(|number| vec![number.to_string()]).map_err(|_| must_be(WHOLE, value))
         }
         (_, DeValue::String(_)) if arg.get_value_parser().type_id() == TypeId::of::<u32>() => {
-            Err(expected("u32", value))
+            Err(must_be(WHOLE, value))
         }
         _ => Ok(vec![one(value)?]),
     }
@@ -143,14 +145,14 @@ mod tests {
     #[test]
     fn what_is_misspelt_or_of_the_wrong_type_is_told_with_its_place() {
         for (text, told) in [
-            ("listn = \"127.0.0.1:1\"", "unknown field `listn`"),
-            ("log = 3", "expected a string"),
-            ("log = [\"info\"]", "expected a string"),
-            ("connect_to = \"a=b\"", "expected a sequence"),
-            ("connect_to = [1]", "expected a string"),
-            ("audit_segment_mib = -1", "expected u32"),
-            ("audit_segment_mib = \"64\"", "expected u32"),
-            ("insecure_plain_http = \"true\"", "expected a boolean"),
+            ("listn = \"127.0.0.1:1\"", "there is no setting `listn`"),
+            ("log = 3", "a text in quotation marks"),
+            ("log = [\"info\"]", "a text in quotation marks"),
+            ("connect_to = \"a=b\"", "a list"),
+            ("connect_to = [1]", "a text in quotation marks"),
+            ("audit_segment_mib = -1", "a whole number"),
+            ("audit_segment_mib = \"64\"", "a whole number"),
+            ("insecure_plain_http = \"true\"", "true or false"),
             ("listen = ", "line 1"),
             ("log = \"info\"\nlog = \"warn\"", "duplicate key"),
             ("\n[listen]\n", "line 2"),

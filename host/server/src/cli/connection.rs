@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use keyway::connections::{Connection, ConnectionChanges};
-use keyway::{CacheTtl, ConnectionId, NewConnection};
+use keyway::{Access, CacheTtl, ConnectionId, ErrorKind, NewConnection};
 use keyway_runtime::Settings;
 use keyway_runtime::contract::{Description, Item, SettingSpec};
 use secrecy::ExposeSecret;
@@ -15,6 +15,7 @@ use super::args::target::{ConnectionOption, ConnectionTarget};
 use super::exit::CliError;
 use super::output::{FAINT, Table, day_and_time, facts, printable};
 use super::{budget, provider, secret_input, select};
+use crate::host::Host;
 use crate::view::connection::{SecretItem, SecretProvider};
 use crate::view::view;
 
@@ -70,13 +71,11 @@ pub(super) async fn connect(app: &App, options: ConnectOptions) -> Result<(), Cl
         None => provider::only_one(host)?,
     };
     let description = provider.description();
-    let new = NewConnection::new(
-        options.name.clone().unwrap_or_else(|| description.display_name.clone()),
-        description.provider_type.clone(),
-        settings(description, &options.settings)?,
-    )
-    .cache_ttl(CacheTtl::from_seconds(options.cache_ttl))
-    .rate_limit_tier(options.rate_limit_tier);
+    let name = options.name.clone().unwrap_or_else(|| description.display_name.clone());
+    refuse_second(host, &access, &name, None).await?;
+    let new = NewConnection::new(name, description.provider_type.clone(), settings(description, &options.settings)?)
+        .cache_ttl(CacheTtl::from_seconds(options.cache_ttl))
+        .rate_limit_tier(options.rate_limit_tier);
     let row = Row::from(host.broker().connections().create(&access, new).await?);
     app.output.result(&row, |out| {
         writeln!(out, "Connected to {}.", printable(&description.display_name))?;
@@ -98,6 +97,9 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
     // Only new settings or another tier need the provider.
     let (host, access) = app.open_for(&options.target.workspace, replace || has_new_tier).await?;
     let connection = select::connection(host.broker(), &access, &options.target.connection).await?;
+    if let Some(name) = &options.name {
+        refuse_second(host, &access, name, Some(connection.id)).await?;
+    }
     let settings = match replace {
         true => {
             let provider = provider::installed(host, &connection.provider_type)?;
@@ -120,6 +122,16 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
         writeln!(out, "Changed the connection. Running servers follow within a second.")?;
         row.facts(out)
     })
+}
+
+/// Refuses a name that another connection has: commands select connections by their names.
+async fn refuse_second(host: &Host, access: &Access, name: &str, own: Option<ConnectionId>) -> Result<(), CliError> {
+    let all = host.broker().connections().list(access).await?;
+    if !all.iter().any(|other| other.name == name && Some(other.id) != own) {
+        return Ok(());
+    }
+    let message = format!("a connection `{name}` already exists in this workspace");
+    Err(CliError::new(ErrorKind::Conflict, message).hint("choose another name with --name"))
 }
 
 /// The connection's settings: from flags and files, otherwise from the environment or a prompt.

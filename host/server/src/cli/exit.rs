@@ -1,15 +1,17 @@
 //! How a command ends: exit codes for scripts, and errors for people and programs.
 
+use std::io;
 use std::time::Duration;
 
+use keyway::keys::KeyError;
 use keyway::storage::StorageError;
 use keyway::{BrokerError, ErrorKind, Thing};
-use keyway_runtime::{CallError, LoadError};
+use keyway_runtime::{CallError, FolderError, LoadError};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::host::OpenError;
-use crate::serve::BindError;
+use crate::serve::{BindError, TlsError};
 use crate::view::dependents::Dependents;
 use crate::view::message::message;
 use crate::view::retry;
@@ -22,7 +24,7 @@ pub(crate) enum Exit {
     Failure = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// It does not exist.
+    /// It does not exist: also a file that was named, or the database.
     NotFound = 3,
     /// A value breaks a rule, or something already exists.
     Invalid = 4,
@@ -43,7 +45,7 @@ Exit codes:
   0  success
   1  a fault of this program or of its set-up
   2  the command line is wrong
-  3  not found
+  3  not found, also a file or the database
   4  a value breaks a rule, or something already exists
   5  credentials were refused, or do not allow this
   6  rate limited, unreachable or busy: try again later
@@ -108,6 +110,11 @@ impl CliError {
         Self { exit: Exit::Usage, code: "USAGE", ..Self::new(ErrorKind::Invalid, message) }
     }
 
+    /// A file that cannot be read. `message` names it.
+    pub(crate) fn unreadable(error: &io::Error, message: impl Into<String>) -> Self {
+        Self::new(if is_missing(error) { ErrorKind::NotFound } else { ErrorKind::Internal }, message)
+    }
+
     /// A component that cannot be loaded.
     pub(crate) fn load(file: &str, error: &LoadError) -> Self {
         let (exit, code) = match error {
@@ -140,6 +147,11 @@ impl CliError {
     #[must_use]
     pub(crate) fn in_result(self) -> Self {
         Self { in_result: true, ..self }
+    }
+
+    /// Whether a provider is missing.
+    pub(crate) fn is_not_installed(&self) -> bool {
+        self.code == ErrorKind::NotInstalled.code()
     }
 
     /// Whether a secret manager could not be reached or did not answer as expected.
@@ -184,9 +196,6 @@ fn hint(kind: ErrorKind, error: &BrokerError, wait: Option<Duration>) -> Option<
             return Some(format!("try again {when}; a longer cache duration makes fewer calls"));
         }
         (_, ErrorKind::ProviderUnavailable) => "check the network of this machine, then try again",
-        (BrokerError::ProviderNotInstalled { .. }, _) => {
-            "--providers names the folder; `keyway provider list` shows what is in it"
-        }
         _ => return None,
     };
     Some(hint.to_owned())
@@ -194,13 +203,45 @@ fn hint(kind: ErrorKind, error: &BrokerError, wait: Option<Duration>) -> Option<
 
 impl From<OpenError> for CliError {
     fn from(error: OpenError) -> Self {
-        Self::new(ErrorKind::Internal, error.to_string())
+        let (kind, hint) = match &error {
+            OpenError::NoDatabase(_) => (
+                ErrorKind::NotFound,
+                Some("--data-dir names the folder that it is in; `keyway init` begins a new installation"),
+            ),
+            OpenError::DatabaseExists(_) => {
+                (ErrorKind::Conflict, Some("nothing was changed; `keyway workspace list` shows what is in it"))
+            }
+            OpenError::MasterKeyMissing { .. } => (ErrorKind::NotFound, None),
+            OpenError::Key(KeyError::File { source, .. })
+            | OpenError::Providers(FolderError::Unreadable { source, .. })
+                if is_missing(source) =>
+            {
+                (ErrorKind::NotFound, None)
+            }
+            _ => (ErrorKind::Internal, None),
+        };
+        let told = Self::new(kind, error.to_string());
+        match hint {
+            Some(hint) => told.hint(hint),
+            None => told,
+        }
     }
+}
+
+/// Whether there is no such file.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory)
 }
 
 impl From<BindError> for CliError {
     fn from(error: BindError) -> Self {
-        let told = Self::new(ErrorKind::Internal, error.to_string());
+        let kind = match &error {
+            BindError::Tls(TlsError::File { file, .. } | TlsError::ClientAuthority { file, .. }) if !file.exists() => {
+                ErrorKind::NotFound
+            }
+            _ => ErrorKind::Internal,
+        };
+        let told = Self::new(kind, error.to_string());
         match error {
             BindError::Listen { .. } => {
                 told.hint("--listen (and --metrics-listen) choose another address; port 0 picks a free port")

@@ -10,6 +10,7 @@ use super::app::App;
 use super::args::KeyCommand;
 use super::exit::CliError;
 use super::output::{FAINT, day_and_time, facts, printable};
+use super::select;
 use crate::view::secret::exposed;
 use crate::view::view;
 
@@ -39,11 +40,12 @@ pub(super) async fn run(app: &App, command: KeyCommand) -> Result<(), CliError> 
                 table.row([&row.name, &row.id, &row.begins_with, &row.scopes, &created, &revoked]);
             })
         }
-        KeyCommand::Revoke { id, workspace } => {
+        KeyCommand::Revoke { key, workspace } => {
             let (host, access) = app.open_without_providers_in(&workspace).await?;
-            let keys = host.broker().api_keys().list(&access).await?;
-            let already_revoked = keys.iter().any(|key| key.id == id && key.revoked_at.is_some());
-            let revoked = Revoked { key: host.broker().api_keys().revoke(&access, id).await?.into(), already_revoked };
+            let chosen = select::api_key(host.broker(), &access, &key).await?;
+            let already_revoked = chosen.revoked_at.is_some();
+            let key = host.broker().api_keys().revoke(&access, chosen.id).await?.into();
+            let revoked = Revoked { key, already_revoked };
             app.output.result(&revoked, |out| {
                 let name = printable(&revoked.key.name);
                 match revoked.key.revoked_at.filter(|_| already_revoked).map(day_and_time) {

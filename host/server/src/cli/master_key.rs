@@ -5,21 +5,25 @@
 
 use std::path::PathBuf;
 
-use keyway::MasterKey;
 use keyway::keys::RotatedMasterKey;
 
 use super::app::App;
 use super::args::MasterKeyCommand;
 use super::exit::CliError;
+use super::init::announce;
 use super::output::{FAINT, facts, printable};
-use crate::host::OpenError;
+use crate::installation;
 use crate::view::view;
 
 pub(super) async fn run(app: &App, command: MasterKeyCommand) -> Result<(), CliError> {
     let MasterKeyCommand::Rotate { new_key_file } = command;
     // First, so that a wrong key leaves no new file behind.
     let host = app.open_without_providers().await?;
-    let new = MasterKey::from_file_or_generate(&new_key_file).map_err(OpenError::from)?;
+    let is_made = !new_key_file.exists();
+    let new = installation::make_key(&new_key_file)?;
+    if is_made {
+        announce(&new_key_file);
+    }
     let rotated = host.broker().keys().rotate_master(new).await?;
     let rotated = Rotated::from((rotated, new_key_file));
     app.output.result(&rotated, |out| {

@@ -7,6 +7,7 @@
 pub(crate) mod app;
 pub(crate) mod args;
 mod audit;
+mod backup;
 mod budget;
 mod config;
 mod config_file;
@@ -14,6 +15,7 @@ pub(crate) mod connection;
 mod database;
 mod entry;
 pub(crate) mod exit;
+pub(crate) mod init;
 mod key;
 mod master_key;
 pub(crate) mod output;
@@ -69,15 +71,29 @@ fn parse() -> Result<(ArgMatches, Cli, Option<ConfigFile>), ExitCode> {
         let cli = Cli::from_arg_matches(&matches)?;
         Ok::<_, clap::Error>((matches, cli))
     };
-    let (matches, cli) = read(None).map_err(|error| not_a_command(&error))?;
+    let (matches, cli) = read(None).map_err(|error| not_a_command(&with_own_usage(error)))?;
     let Some(path) = cli.global.config.clone().or_else(ConfigFile::default_path) else {
         return Ok((matches, cli, None));
     };
-    let unusable = |message| failed(Output { json: cli.global.json }, &CliError::usage(message));
+    let unusable = |error| failed(Output { json: cli.global.json }, &error);
     let file = ConfigFile::read(&path, &settings::arguments(&Cli::command()).concat()).map_err(unusable)?;
     // The command line was valid without the file, so an error now is in the file.
     let (matches, cli) = read(Some(&file)).map_err(|error| unusable(config_file::wrong(&path, &first_line(&error))))?;
     Ok((matches, cli, Some(file)))
+}
+
+/// With the usage of the command as `--help` shows it. That of clap also lists what the environment
+/// has set, as if it had been typed.
+fn with_own_usage(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+    if error.get(ContextKind::Usage).is_some() {
+        let mut all = args::command(None);
+        all.build();
+        let below = |at: &clap::Command, word| at.find_subcommand(word).cloned();
+        let mut named = std::env::args_os().skip(1).fold(all, |at, word| below(&at, word).unwrap_or(at));
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(named.render_usage()));
+    }
+    error
 }
 
 /// Help and the version go to standard output and are not a failure. Any other error is printed in
@@ -118,8 +134,10 @@ fn run(app: &App, command: Command) -> Result<(), CliError> {
     let default = if matches!(command, Command::Serve(_)) {
         Targets::new().with_default(LevelFilter::INFO)
     } else {
-        // A failed request is not logged, because the command's own error explains it better.
-        Targets::new().with_default(LevelFilter::WARN).with_target("keyway_runtime::egress", LevelFilter::OFF)
+        // Failed requests and refused components are not logged, because the command's own error or
+        // result explains them better.
+        let quiet = ["keyway_runtime::egress", "keyway_runtime::folder"].map(|target| (target, LevelFilter::OFF));
+        Targets::new().with_default(LevelFilter::WARN).with_targets(quiet)
     };
     logging::start(app.global.log.clone().unwrap_or(default), app.global.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -132,11 +150,13 @@ fn run(app: &App, command: Command) -> Result<(), CliError> {
     });
     // A task that hangs must not keep a command from ending.
     runtime.shutdown_background();
-    result.map_err(|error| app.with_redirections(error))
+    result.map_err(|error| app.with_what_to_do(error))
 }
 
 async fn dispatch(app: &App, command: Command) -> Result<(), CliError> {
     match command {
+        Command::Init => init::run(app).await,
+        Command::Backup { folder } => backup::run(app, folder).await,
         Command::Serve(options) => serve::run(app, &options).await,
         Command::Workspace(command) => workspace::run(app, command).await,
         Command::MasterKey(command) => master_key::run(app, command).await,

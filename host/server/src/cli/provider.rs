@@ -5,7 +5,7 @@ use std::path::Path;
 
 use keyway::{BrokerError, ErrorKind};
 use keyway_runtime::contract::{Alternative, CountedRequests, Description, LimitScope, RateLimit};
-use keyway_runtime::{FileStatus, Limits, Provider};
+use keyway_runtime::{FileStatus, Limits, Provider, Runtime};
 use serde::Serialize;
 
 use super::app::App;
@@ -13,31 +13,38 @@ use super::args::ProviderCommand;
 use super::budget::window;
 use super::exit::CliError;
 use super::output::{BAD, GOOD, HEADING, Table, facts, printable};
-use crate::host::Host;
+use crate::host::{Host, prepare_runtime};
 use crate::view::view;
 
 pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliError> {
     match command {
         ProviderCommand::List => {
             let host = app.open().await?;
-            list(app, &rows(host))
+            list(app, &app.config()?.provider_folder(), &rows(host))
         }
         ProviderCommand::Inspect { provider } => {
-            let is_path = provider.ends_with(".wasm") || provider.contains(std::path::MAIN_SEPARATOR);
-            let host = if is_path { app.open_without_providers().await? } else { app.open().await? };
-            let is_type = || host.broker().providers().get(&provider).is_some();
+            // A file needs no database.
+            if provider.ends_with(".wasm") || provider.contains(std::path::MAIN_SEPARATOR) {
+                let runtime = prepare_runtime(&app.config()?).await?.build();
+                return inspected(app, &runtime, &load(&runtime, &provider).await?);
+            }
+            let host = app.open().await?;
             // A file may have any name. Where it is also that of an installed provider, the
             // provider wins.
-            let is_file = is_path || (Path::new(&provider).exists() && !is_type());
-            let inspected = if is_file { load(host, &provider).await? } else { installed(host, &provider)? };
-            let inspected = Inspected {
-                description: inspected.description().clone(),
-                digest: inspected.digest().to_owned(),
-                limits: host.runtime().limits().into(),
-            };
-            app.output.result(&inspected, |out| inspected.show(out))
+            let is_file = Path::new(&provider).exists() && host.broker().providers().get(&provider).is_none();
+            let found = if is_file { load(host.runtime(), &provider).await? } else { installed(host, &provider)? };
+            inspected(app, host.runtime(), &found)
         }
     }
+}
+
+fn inspected(app: &App, runtime: &Runtime, provider: &Provider) -> Result<(), CliError> {
+    let inspected = Inspected {
+        description: provider.description().clone(),
+        digest: provider.digest().to_owned(),
+        limits: runtime.limits().into(),
+    };
+    app.output.result(&inspected, |out| inspected.show(out))
 }
 
 /// The installed provider of that type. If there is none, its file may have been refused.
@@ -46,12 +53,16 @@ pub(crate) fn installed(host: &Host, provider_type: &str) -> Result<Provider, Cl
     providers.get(provider_type).ok_or_else(|| {
         let installed = providers.list().iter().map(|provider| provider.description().provider_type.clone()).collect();
         let error = BrokerError::ProviderNotInstalled { provider_type: provider_type.to_owned(), installed };
-        let refused = files(host).into_iter().find_map(|status| Some((status.file, status.error?)));
-        match refused {
-            Some((file, reason)) => CliError::from(error).hint(format!("{file} was refused: {reason}")),
-            None => error.into(),
-        }
+        with_refused(host, error.into())
     })
+}
+
+/// Adds a file of the provider folder that was refused, which may be what is missing.
+fn with_refused(host: &Host, error: CliError) -> CliError {
+    match files(host).into_iter().find_map(|status| Some((status.file, status.error?))) {
+        Some((file, reason)) => error.hint(format!("{file} was refused: {reason}")),
+        None => error,
+    }
 }
 
 /// The installed provider, if there is exactly one.
@@ -59,7 +70,7 @@ pub(crate) fn only_one(host: &Host) -> Result<Provider, CliError> {
     let providers = host.broker().providers().list();
     match providers.as_slice() {
         [provider] => Ok(provider.clone()),
-        [] => Err(CliError::usage("no provider is installed; put a component into the provider folder")),
+        [] => Err(with_refused(host, CliError::new(ErrorKind::NotInstalled, "no provider is installed"))),
         several => {
             let types = several.iter().map(|provider| provider.description().provider_type.as_str());
             let types = types.collect::<Vec<_>>().join(", ");
@@ -72,11 +83,11 @@ fn files(host: &Host) -> Vec<FileStatus> {
     host.providers().map(|folder| folder.files()).unwrap_or_default()
 }
 
-async fn load(host: &Host, file: &str) -> Result<Provider, CliError> {
+async fn load(runtime: &Runtime, file: &str) -> Result<Provider, CliError> {
     let bytes = tokio::fs::read(Path::new(file))
         .await
-        .map_err(|error| CliError::new(ErrorKind::NotFound, format!("cannot read {file}: {error}")))?;
-    host.runtime().load(&bytes).await.map_err(|error| CliError::load(file, &error))
+        .map_err(|error| CliError::unreadable(&error, format!("cannot read {file}: {error}")))?;
+    runtime.load(&bytes).await.map_err(|error| CliError::load(file, &error))
 }
 
 view! {
@@ -102,14 +113,17 @@ fn rows(host: &Host) -> Vec<Row> {
     files(host).into_iter().map(row).collect()
 }
 
-fn list(app: &App, rows: &[Row]) -> Result<(), CliError> {
+fn list(app: &App, folder: &Path, rows: &[Row]) -> Result<(), CliError> {
     app.output.result(rows, |out| {
         let table = Table::of(["TYPE", "NAME", "VERSION", "FILE", "DIGEST"], rows, |table, row| {
             let digest = row.digest.as_deref().and_then(|digest| digest.get(..12)).unwrap_or("not in use");
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
             table.row([&text(&row.provider_type), &text(&row.display_name), &text(&row.version), &row.file, &digest]);
         });
-        table.write(out, 0, "The provider folder is empty. Put a component (a .wasm file) into it.")?;
+        let folder = folder.display().to_string();
+        let empty =
+            format!("The provider folder {} is empty. Put a component (a .wasm file) into it.", printable(&folder));
+        table.write(out, 0, &empty)?;
         for row in rows {
             if let Some(error) = &row.error {
                 writeln!(out, "{BAD}{}{BAD:#}: {}", printable(&row.file), printable(error))?;

@@ -161,7 +161,9 @@ fn meaning(kind: ErrorKind) -> &'static str {
         ErrorKind::NotEncrypted => "a credential is not encrypted under the workspace key",
         ErrorKind::Unauthenticated => "no valid API key",
         ErrorKind::Forbidden => "the API key lacks a scope",
-        ErrorKind::NotFound => "no such thing in this workspace, or the item is gone",
+        ErrorKind::NotFound => {
+            "no such thing in this workspace, or the item is gone; on the command line also a file or the database"
+        }
         ErrorKind::Conflict => "it already exists, has changed in the meantime, or is in use",
         ErrorKind::ProviderRefused => {
             "the secret manager refuses the connection's credentials (400 while connecting), or denies this"

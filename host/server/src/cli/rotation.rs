@@ -77,11 +77,9 @@ async fn begin(app: &App, options: BeginRotationOptions) -> Result<(), CliError>
     let (host, access) = app.open_in(&options.workspace).await?;
     let begun = host.broker().rotations().begin(&access, BeginRotation::new(entry).password(password)).await?;
     let wrong = trouble(&begun.rotation, RotationState::Prepared);
-    if let (Some(place), Some(password)) = (place, &begun.password) {
-        place.keep(password)?;
-    }
+    let written = keep(place, begun.password.as_ref())?;
     let password = begun.password.filter(|_| options.reveal);
-    print(app, begun.rotation, password)?;
+    print(app, begun.rotation, password, written)?;
     wrong
 }
 
@@ -93,17 +91,20 @@ async fn show(app: &App, options: ShowRotationOptions) -> Result<(), CliError> {
         true => Some(host.broker().rotations().reveal(&access, options.id).await?),
         false => None,
     };
-    if let (Some(place), Some(password)) = (place, &password) {
-        place.keep(password)?;
-    }
-    print(app, rotation, password.filter(|_| options.reveal))
+    let written = keep(place, password.as_ref())?;
+    print(app, rotation, password.filter(|_| options.reveal), written)
+}
+
+/// Writes the password, and says where it is.
+fn keep(place: Option<NewFile>, password: Option<&SecretString>) -> Result<Option<PathBuf>, CliError> {
+    place.zip(password).map(|(place, password)| place.keep(password)).transpose()
 }
 
 fn finish(app: &App, rotation: Rotation) -> Result<(), CliError> {
     let wanted =
         if rotation.state == RotationState::Abandoned { RotationState::Abandoned } else { RotationState::Done };
     let wrong = trouble(&rotation, wanted);
-    print(app, rotation, None)?;
+    print(app, rotation, None, None)?;
     wrong
 }
 
@@ -150,10 +151,10 @@ impl NewFile {
         made.map_err(|error| cannot_write(&path, &error))
     }
 
-    fn keep(mut self, password: &SecretString) -> Result<(), CliError> {
+    fn keep(mut self, password: &SecretString) -> Result<PathBuf, CliError> {
         let path = self.1.to_path_buf();
         let written = writeln!(self.0, "{}", password.expose_secret()).and_then(|()| self.0.sync_all());
-        written.and_then(|()| Ok(self.1.keep().map(drop)?)).map_err(|error| {
+        written.and_then(|()| Ok(self.1.keep()?)).map_err(|error| {
             cannot_write(&path, &error).hint("the rotation has begun; `keyway rotation show --reveal` has the password")
         })
     }
@@ -173,14 +174,23 @@ struct Shown {
     rotation: RotationView,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
     password: Option<SecretString>,
+    /// The file that the password was written to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_file: Option<PathBuf>,
 }
 
-fn print(app: &App, rotation: Rotation, password: Option<SecretString>) -> Result<(), CliError> {
-    let data = Shown { rotation: rotation.into(), password };
+fn print(
+    app: &App,
+    rotation: Rotation,
+    password: Option<SecretString>,
+    password_file: Option<PathBuf>,
+) -> Result<(), CliError> {
+    let data = Shown { rotation: rotation.into(), password, password_file };
     app.output.result(&data, |out| {
         let (row, password) = (&data.rotation, data.password.as_ref());
         let (id, entry, begun) = (row.id.to_string(), row.entry_id.to_string(), day_and_time(row.created_at));
         let next = row.next_attempt_at.map(day_and_time);
+        let file = data.password_file.as_ref().map(|file| file.display().to_string());
         let mut lines = vec![
             ("rotation", id.as_str()),
             ("state", row.state),
@@ -191,11 +201,12 @@ fn print(app: &App, rotation: Rotation, password: Option<SecretString>) -> Resul
         lines.extend(next.as_deref().map(|next| ("next attempt", next)));
         lines.extend(row.message.as_deref().map(|message| ("reason", message)));
         lines.extend(password.map(|password| ("password", password.expose_secret())));
+        lines.extend(file.as_deref().map(|file| ("password in", file)));
         facts(out, &lines)?;
         if row.state != RotationState::Prepared.name() {
             return Ok(());
         }
-        if password.is_none() {
+        if password.is_none() && file.is_none() {
             writeln!(out, "{FAINT}`keyway rotation show {id} --reveal` shows the new password.{FAINT:#}")?;
         }
         writeln!(

@@ -35,7 +35,7 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<SecretString, CliError> 
     };
     source
         .and_then(|source| source.take(limit as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| CliError::new(ErrorKind::NotFound, format!("cannot read a secret from {place}: {error}")))?;
+        .map_err(|error| CliError::unreadable(&error, format!("cannot read a secret from {place}: {error}")))?;
     let invalid = |what: &str| CliError::new(ErrorKind::Invalid, format!("{place} {what}"));
     if bytes.len() > limit {
         return Err(invalid(&format!("holds more than {} KiB; is it the right file?", limit >> 10)));

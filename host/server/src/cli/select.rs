@@ -1,7 +1,8 @@
-//! Selects the workspace and the connection of a command: by id, by name, or the only one.
+//! Selects the workspace, the connection or the API key of a command: by id, by name, or the only
+//! one.
 
 use keyway::connections::Connection;
-use keyway::workspaces::Workspace;
+use keyway::workspaces::{ApiKey, Workspace};
 use keyway::{Access, Broker, ErrorKind};
 use uuid::Uuid;
 
@@ -29,6 +30,16 @@ pub(crate) async fn connection(
     let all = broker.connections().list(access).await?;
     let named = |connection: &Connection| (connection.id.as_uuid(), connection.name.clone());
     choose(all, option.connection.as_deref(), named, "connection", "`keyway connect` creates one")
+}
+
+/// The API key of this id or name. Of several keys of one name, those that are not revoked count.
+pub(crate) async fn api_key(broker: &Broker, access: &Access, text: &str) -> Result<ApiKey, CliError> {
+    let mut all = broker.api_keys().list(access).await?;
+    if all.iter().any(|key| key.name == text && key.revoked_at.is_none()) {
+        all.retain(|key| key.revoked_at.is_none());
+    }
+    let named = |key: &ApiKey| (key.id.as_uuid(), key.name.clone());
+    choose(all, Some(text), named, "key", "`keyway key create NAME` creates one")
 }
 
 /// `one` is the kind of thing, as named in messages, flags and commands.

@@ -1,6 +1,7 @@
 //! `keyway serve`.
 
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use keyway::BrokerError;
@@ -22,6 +23,8 @@ const KEY_ROTATIONS_EVERY: Duration = Duration::from_secs(60);
 pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliError> {
     allow_open_files();
     let config = options.config().map_err(CliError::usage)?;
+    // Before components are loaded, which may take a while.
+    Server::check(&config).await?;
     let host = app.open_to_serve().await?;
     let server = Server::bind_with(&config, host.broker().clone()).await?;
     // Before announcing that it listens, because it may be asked to end from then on.
@@ -31,7 +34,7 @@ pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliErro
             app.output.json_line(&serde_json::json!({ "listening": server.url(), "metrics": server.metrics_url() }));
     }
     tell_where(app, &server);
-    report(host, &config, &server);
+    report(host, &config, &server, &app.config()?.provider_folder());
     finish_key_rotations(host);
     server.run(end).await;
     Ok(())
@@ -59,12 +62,13 @@ fn allow_open_files() {
     }
 }
 
-fn report(host: &Host, config: &ServeConfig, server: &Server) {
+fn report(host: &Host, config: &ServeConfig, server: &Server, providers: &Path) {
     if config.tls.is_none() && server.address().is_some_and(|address| !address.ip().is_loopback()) {
         tracing::warn!("the API is plain HTTP, and other machines can reach it; TLS must end in front of it");
     }
     if host.broker().providers().list().is_empty() {
         tracing::warn!(
+            folder = %providers.display(),
             "no provider is installed; put a component into the provider folder, and the server loads it at once"
         );
     }

@@ -1,5 +1,7 @@
 //! `keyway workspace`.
 
+use std::io::{self, BufRead, IsTerminal};
+
 use jiff::Timestamp;
 use keyway::keys::RotatedWorkspaceKey;
 use keyway::workspaces::{CreatedWorkspace, NewWorkspace, Workspace};
@@ -11,8 +13,9 @@ use super::app::App;
 use super::args::WorkspaceCommand;
 use super::args::target::WorkspaceOption;
 use super::exit::CliError;
-use super::output::{FAINT, day_and_time, facts, printable};
+use super::output::{FAINT, Output, day_and_time, facts, printable};
 use super::select;
+use crate::host::Host;
 use crate::view::secret::exposed;
 use crate::view::view;
 
@@ -20,10 +23,9 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
     let host = app.open_without_providers().await?;
     match command {
         WorkspaceCommand::Create { name, scopes, same_name, external_id } => {
-            if !same_name && host.broker().workspaces().list().await?.iter().any(|workspace| workspace.name == name) {
-                let message = format!("a workspace `{name}` already exists");
+            if !same_name {
                 let hint = "choose another name, or add --same-name and tell the two apart by their ids";
-                return Err(CliError::new(ErrorKind::Conflict, message).hint(hint));
+                refuse_second(host, &name, None, hint).await?;
             }
             let scopes: Scopes = scopes.into_iter().collect();
             let mut new = NewWorkspace::from(name);
@@ -54,12 +56,16 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
         }
         WorkspaceCommand::Rename { name, workspace } => {
             let access = select::workspace(host.broker(), &workspace).await?;
+            refuse_second(host, &name, Some(access.workspace()), "choose another name").await?;
             let renamed = Row::from(host.broker().workspaces().rename(&access, &name).await?);
             app.output.result(&renamed, |out| writeln!(out, "Renamed the workspace to {}.", printable(&renamed.name)))
         }
-        WorkspaceCommand::Delete { workspace } => {
+        WorkspaceCommand::Delete { workspace, yes } => {
             let access = select::workspace(host.broker(), &WorkspaceOption { workspace: Some(workspace) }).await?;
             let deleted = Row::from(host.broker().workspaces().get(access.workspace()).await?);
+            if !yes {
+                confirm(&deleted.name)?;
+            }
             host.broker().workspaces().delete(&access).await?;
             app.output.result(&deleted, |out| {
                 let name = printable(&deleted.name);
@@ -94,6 +100,33 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
                 )
             })
         }
+    }
+}
+
+/// Refuses a name that another workspace has.
+async fn refuse_second(host: &Host, name: &str, own: Option<WorkspaceId>, hint: &str) -> Result<(), CliError> {
+    let all = host.broker().workspaces().list().await?;
+    match all.iter().any(|other| other.name == name && Some(other.id) != own) {
+        true => Err(CliError::new(ErrorKind::Conflict, format!("a workspace `{name}` already exists")).hint(hint)),
+        false => Ok(()),
+    }
+}
+
+/// Has the user of a terminal type the name of what is about to be deleted.
+fn confirm(name: &str) -> Result<(), CliError> {
+    let refused =
+        |message: String| Err(CliError::usage(message).hint("nothing was deleted; --yes deletes without asking"));
+    if !io::stdin().is_terminal() {
+        return refused(format!("deleting the workspace `{name}` has to be confirmed"));
+    }
+    let name = printable(name);
+    Output::note(&format!(
+        "This deletes the workspace {name} with its connections, vault entries and keys. Type its name:"
+    ));
+    let mut typed = String::new();
+    match io::stdin().lock().read_line(&mut typed) {
+        Ok(_) if printable(typed.trim()) == name.trim() => Ok(()),
+        _ => refused("that is not its name".to_owned()),
     }
 }
 

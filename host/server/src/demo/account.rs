@@ -49,8 +49,8 @@ impl Account {
         let wrong = |what: &str| CliError::new(ErrorKind::Invalid, format!("{} {what}", file.display()));
         let text = std::fs::read(file).map(Zeroizing::new);
         let text = text.map_err(|error| {
-            CliError::new(
-                ErrorKind::NotFound,
+            CliError::unreadable(
+                &error,
                 format!("cannot read the emulator's information in {}: {error}", file.display()),
             )
         })?;

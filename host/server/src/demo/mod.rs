@@ -11,12 +11,16 @@ mod steps;
 
 use std::path::PathBuf;
 
-use keyway::ErrorKind;
+use keyway::{ErrorKind, MasterKey};
 
 use crate::cli::app::App;
 use crate::cli::args::demo::DemoOptions;
 use crate::cli::exit::CliError;
+use crate::cli::init;
 use crate::cli::settings::Origin;
+use crate::config::{HostConfig, MasterKeySource};
+use crate::host::OpenError;
+use crate::installation;
 use crate::serve::asked_to_end;
 use account::Account;
 use report::Report;
@@ -32,7 +36,7 @@ pub(crate) async fn run(app: &App, options: &DemoOptions) -> Result<(), CliError
     report.heading();
     let mut end = std::pin::pin!(asked_to_end());
     let done = tokio::select! {
-        done = steps::all(app, options, &account, folder.path(), &mut report) => done,
+        done = steps::all(app, options, &account, &folder, &mut report) => done,
         () = &mut end => return Err(CliError::new(ErrorKind::Internal, "the demo ended before its last step")),
     };
     match done {
@@ -53,7 +57,7 @@ pub(crate) async fn run(app: &App, options: &DemoOptions) -> Result<(), CliError
 
 /// Where the demo keeps its data.
 enum DataFolder {
-    /// Removed when dropped.
+    /// Removed when dropped, with its own master key.
     Temporary(tempfile::TempDir),
     /// Named by the user.
     Kept(PathBuf),
@@ -66,10 +70,23 @@ impl DataFolder {
             .map_err(|error| CliError::new(ErrorKind::Internal, format!("cannot create a temporary folder: {error}")))
     }
 
-    fn path(&self) -> PathBuf {
-        match self {
-            Self::Temporary(folder) => folder.path().to_owned(),
-            Self::Kept(folder) => folder.clone(),
+    /// The configuration of the host in it. Begins a new installation if there is none.
+    async fn config(&self, app: &App) -> Result<HostConfig, CliError> {
+        let mut config = match self {
+            Self::Temporary(folder) => {
+                let mut config = app.config_in(folder.path().to_owned());
+                let key = folder.path().join("master.key");
+                MasterKey::from_file_or_generate(&key).map_err(OpenError::from)?;
+                config.master_key = Some(MasterKeySource::File(key));
+                config.audit.folder = folder.path().join("audit");
+                config
+            }
+            Self::Kept(folder) => app.config_in(folder.clone()),
+        };
+        if matches!(installation::check(&config), Err(OpenError::NoDatabase(_))) {
+            config.new_database = true;
+            init::prepare(&config).await?;
         }
+        Ok(config)
     }
 }

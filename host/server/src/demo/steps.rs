@@ -1,12 +1,11 @@
 //! The steps of the demo, each of them a call that a platform would make.
 
-use std::path::PathBuf;
-
 use keyway::{Access, Broker, EntryContent, EntryId, ErrorKind, NewConnection, ResolveRequest, Scope, Scopes};
 use keyway_runtime::contract::Item;
 use keyway_runtime::{Fields, Settings};
 use secrecy::SecretString;
 
+use super::DataFolder;
 use super::account::Account;
 use super::api::Api;
 use super::report::{BoundEntry, Report};
@@ -33,10 +32,10 @@ pub(super) async fn all(
     app: &App,
     options: &DemoOptions,
     account: &Account,
-    data_dir: PathBuf,
+    folder: &DataFolder,
     report: &mut Report,
 ) -> Result<(Host, Option<Server>), CliError> {
-    let host = report.step("Start the host", open(app, options, account, data_dir)).await?;
+    let host = report.step("Start the host", open(app, options, account, folder)).await?;
     let broker = host.broker();
     let (access, api_key) = report.step("Create a workspace", create_workspace(broker)).await?;
     let connection = report.step("Connect 1Password", connect(broker, &access, account)).await?;
@@ -76,9 +75,9 @@ async fn open(
     app: &App,
     options: &DemoOptions,
     account: &Account,
-    data_dir: PathBuf,
+    folder: &DataFolder,
 ) -> Result<(Host, String), CliError> {
-    let mut config = app.config_in(data_dir);
+    let mut config = folder.config(app).await?;
     if let Some(folder) = &options.components {
         config.providers = Some(folder.clone());
     }

@@ -298,7 +298,10 @@ impl Fields {
         }
         let fields = serde_json::from_slice(body).map_err(|error| match error.classify() {
             Category::Data => ApiError::bad_request("the body must be a JSON object"),
-            _ => ApiError::bad_request(format!("the body is not valid JSON: {error}")),
+            _ => {
+                let (line, column) = (error.line(), error.column());
+                ApiError::bad_request(format!("the body is not valid JSON, from line {line}, column {column} on"))
+            }
         });
         fields.and_then(Self::once)
     }

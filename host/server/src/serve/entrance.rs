@@ -22,7 +22,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
 use super::listen::{Accepted, Listener};
-use super::tls::Tls;
+use super::tls::{self, Tls};
 use crate::peer::{Patience, Peer};
 use crate::slow_reader::{self, Impatient};
 
@@ -142,6 +142,10 @@ impl Entrance {
                         Ok(stream) => {
                             peer.rests();
                             connection(stream, peer, router, ending).await;
+                        }
+                        // The client learns little, so the operator has to.
+                        Err(error) if tls::is_about_client(&error) => {
+                            tracing::info!(client = %address.ip(), %error, "a client was refused for its certificate");
                         }
                         Err(error) => tracing::debug!(%error, "TLS handshake"),
                     }

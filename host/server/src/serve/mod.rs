@@ -72,21 +72,20 @@ impl Server {
     pub async fn bind_with(config: &ServeConfig, broker: Broker) -> Result<Self, BindError> {
         let routers = http::routers(broker);
         let patience = Patience { head: config.head_timeout, idle: config.idle_timeout };
-        let tls = config.tls.as_ref().map(Tls::open).transpose()?;
-        let listener = Listener::bind(&config.listen).await?;
-        if let Some(address) = listener.address() {
-            listen::check_plain(address, tls.is_some() || config.insecure_plain_http)?;
-        }
+        let Bound { listener, tls, operators } = Bound::new(config).await?;
         let url = listener.url(tls.is_some());
         let clients = Entrance::new(listener, tls, routers.api, patience, connections());
-        let operators = match &config.metrics_listen {
-            Some(address) => {
-                let listener = Listener::bind(address).await?;
-                Some(Entrance::new(listener, None, routers.operations, patience, OPERATORS))
-            }
-            None => None,
-        };
+        let operators =
+            operators.map(|listener| Entrance::new(listener, None, routers.operations, patience, OPERATORS));
         Ok(Self { clients, url, operators, observer: routers.observer })
+    }
+
+    /// Finds out whether a server could listen as configured, for a caller that has to prepare one.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub async fn check(config: &ServeConfig) -> Result<(), BindError> {
+        Bound::new(config).await.map(drop)
     }
 
     /// Where it listens; `None` for a Unix socket.
@@ -138,6 +137,28 @@ impl Server {
             () = serve => {}
             () = look => {}
         }
+    }
+}
+
+/// What a server listens with.
+struct Bound {
+    listener: Listener,
+    tls: Option<Tls>,
+    operators: Option<Listener>,
+}
+
+impl Bound {
+    async fn new(config: &ServeConfig) -> Result<Self, BindError> {
+        let tls = config.tls.as_ref().map(Tls::open).transpose()?;
+        let listener = Listener::bind(&config.listen).await?;
+        if let Some(address) = listener.address() {
+            listen::check_plain(address, tls.is_some() || config.insecure_plain_http)?;
+        }
+        let operators = match &config.metrics_listen {
+            Some(address) => Some(Listener::bind(address).await?),
+            None => None,
+        };
+        Ok(Self { listener, tls, operators })
     }
 }
 

@@ -61,6 +61,12 @@ pub enum TlsError {
     },
 }
 
+/// Whether a handshake failed because of the client's certificate.
+pub(super) fn is_about_client(error: &std::io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(error, Some(rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_)))
+}
+
 /// The server's side of TLS.
 #[derive(Debug)]
 pub(super) struct Tls {

@@ -57,7 +57,7 @@ fn a_reference_that_will_not_resolve_is_bound_with_a_warning() {
     let warning = "warning: the entry is bound, but does not resolve at present: ";
     let bound = site.bind(NO_ITEM, &[]);
     assert!(bound.stderr.starts_with(warning), "{bound:#?}");
-    site.run(&["entry", "create"]);
+    site.run(&["entry", "create", "--tfa-method", "SMS"]);
     let updated = site.run(&["entry", "update", "--bind", NO_ITEM]);
     assert!(updated.stderr.starts_with(warning), "{updated:#?}");
     // A change without a binding checks nothing.

@@ -61,7 +61,12 @@ fn every_command_prints_one_json_document_when_asked_to() {
     let expected = commands(&script.folder);
     let new_key_file = script.folder.path().join("new.key");
 
+    let new = script.folder.path().join("new");
+    let begun = script.run("init", &["--data-dir", new.to_str().unwrap()]);
+    assert_eq!(begun["database"], new.join("keyway.db").to_str().unwrap());
     script.run("workspace create", &["Acme"]);
+    let backup = script.folder.path().join("backup");
+    script.run("backup", &[backup.to_str().unwrap()]);
     script.run("workspace list", &[]);
     script.run("workspace encryption-key", &[]);
     script.run("workspace rotate-key", &[]);
@@ -107,7 +112,7 @@ fn every_command_prints_one_json_document_when_asked_to() {
     script.run("audit root", &[]);
     script.run("audit verify", &[]);
     script.run("workspace create", &["Gone"]);
-    script.run("workspace delete", &["Gone"]);
+    script.run("workspace delete", &["Gone", "--yes"]);
     script.run("master-key rotate", &["--new-key-file", new_key_file.to_str().unwrap()]);
 
     let run = script.run.iter().map(String::as_str).chain(ELSEWHERE).map(str::to_owned).collect::<BTreeSet<_>>();

@@ -16,7 +16,12 @@ fn a_workspace_is_renamed_and_deleted_by_name_and_its_key_is_refused_from_then_o
     let missing = folder.run(&["workspace", "delete"]).failed(2);
     assert!(missing.stderr.contains("<WORKSPACE>"), "never the only one by default: {missing:#?}");
     folder.run(&["workspace", "create", "Kept"]).ok();
-    let deleted = folder.run(&["workspace", "delete", "Acme Inc."]).ok();
+    let unconfirmed = folder.run(&["workspace", "delete", "Acme Inc."]).failed(2);
+    assert!(unconfirmed.stderr.contains("`Acme Inc.` has to be confirmed") && unconfirmed.stderr.contains("--yes"));
+    assert_eq!(folder.run(&["workspace", "list", "--json"]).ok().json().as_array().unwrap().len(), 2);
+    let taken = folder.run(&["workspace", "rename", "Kept", "--workspace", "Acme Inc."]).failed(4);
+    assert!(taken.stderr.contains("already exists"), "{taken:#?}");
+    let deleted = folder.run(&["workspace", "delete", "Acme Inc.", "--yes"]).ok();
     assert!(deleted.stdout.contains("Deleted the workspace Acme Inc."), "{deleted:#?}");
     let listed = folder.run(&["workspace", "list", "--json"]).ok().json();
     assert_eq!((listed.as_array().unwrap().len(), &listed[0]["name"]), (1, &serde_json::json!("Kept")));

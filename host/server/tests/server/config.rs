@@ -66,7 +66,7 @@ fn a_file_that_is_wrong_ends_the_program_and_says_where() {
     let folder = Folder::with(ECHO);
     let file = folder.path().join("keyway.toml");
     for (text, told) in [
-        ("listn = \"127.0.0.1:1\"", "unknown field `listn`"),
+        ("listn = \"127.0.0.1:1\"", "there is no setting `listn`"),
         ("listen = [", "line 1"),
         ("log_format = \"xml\"", "--log-format"),
         ("connect_to = [\"nonsense\"]", "--connect-to"),
@@ -75,7 +75,7 @@ fn a_file_that_is_wrong_ends_the_program_and_says_where() {
         let ran = folder.run(&["--config", file.to_str().unwrap(), "workspace", "list"]).failed(2);
         assert!(ran.stderr.contains("keyway.toml is invalid") && ran.stderr.contains(told), "{text}: {ran:#?}");
     }
-    let ran = folder.run(&["--config", "missing.toml", "--json", "workspace", "list"]).failed(2);
+    let ran = folder.run(&["--config", "missing.toml", "--json", "workspace", "list"]).failed(3);
     assert!(ran.json()["error"]["message"].as_str().unwrap().contains("missing.toml"), "{ran:#?}");
 }
 

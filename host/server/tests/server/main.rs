@@ -3,6 +3,7 @@
 
 mod api;
 mod audit;
+mod backup;
 mod bad_requests;
 mod beside;
 mod budgets;
@@ -12,12 +13,14 @@ mod cli_database;
 mod cli_entry;
 mod cli_json;
 mod cli_key;
+mod cli_manners;
 mod cli_text;
 mod cli_workspace;
 mod config;
 mod connections;
 mod demo;
 mod front;
+mod installation;
 mod key_rotation;
 mod leaks;
 mod listing;

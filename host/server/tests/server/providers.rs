@@ -53,7 +53,9 @@ fn of_two_files_of_one_type_the_one_that_is_not_used_is_named_with_the_reason_he
     let ran = folder.run(&["provider", "list"]).ok();
     let reason = "provider type `echo` is served by echo.wasm, the first by name; remove one of the two files";
     assert!(ran.stdout.contains(&format!("old-echo.wasm: {reason}")), "{ran:#?}");
-    assert!(ran.stderr.contains("provider not in use") && ran.stderr.contains(reason), "{ran:#?}");
+    assert_eq!(ran.stderr, "", "told once");
+    let logged = folder.run(&["provider", "list", "--log", "warn"]).ok().stderr;
+    assert!(logged.contains("provider not in use") && logged.contains(reason), "{logged}");
     let data = folder.run(&["provider", "list", "--json", "--log", "off"]).ok().json();
     assert_eq!((&data[0]["provider_type"], &data[0]["served_by"]), (&"echo".into(), &Value::Null));
     assert_eq!((&data[1]["provider_type"], &data[1]["served_by"]), (&Value::Null, &"echo.wasm".into()));
@@ -64,7 +66,15 @@ fn of_two_files_of_one_type_the_one_that_is_not_used_is_named_with_the_reason_he
 #[test]
 fn an_empty_provider_folder_says_what_to_do() {
     let folder = Folder::with(&[]);
-    assert!(folder.run(&["provider", "list"]).ok().stdout.contains("Put a component"));
-    let ran = folder.run(&["provider", "list", "--providers", "/nonexistent"]).failed(1);
+    let listed = folder.run(&["provider", "list"]).ok().stdout;
+    let place = folder.providers().display().to_string();
+    assert!(listed.contains("Put a component") && listed.contains(&place), "{listed}");
+    let ran = folder.run(&["provider", "list", "--providers", "/nonexistent"]).failed(3);
     assert!(ran.stderr.contains("/nonexistent"), "{ran:#?}");
+
+    folder.run(&["workspace", "create", "Acme"]).ok();
+    for connect in [&["connect"][..], &["connect", "echo"]] {
+        let ran = folder.run(connect).failed(3);
+        assert!(ran.stderr.contains(&place), "{ran:#?}");
+    }
 }

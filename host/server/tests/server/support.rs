@@ -56,7 +56,7 @@ fn new_database() -> PathBuf {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyway"));
         command.env_clear().env("KEYWAY_DATA_DIR", folder.path()).env("KEYWAY_MASTER_KEY", MASTER_KEY);
-        Ran::from(command.args(["workspace", "list"]).output().unwrap()).ok();
+        Ran::from(command.args(["init"]).output().unwrap()).ok();
         // Another test may have created it first; then that one counts.
         let _ = std::fs::hard_link(folder.path().join("keyway.db"), &database);
     }
@@ -69,7 +69,8 @@ pub(crate) struct Folder(TempDir);
 impl Folder {
     /// With these components in the provider folder.
     pub(crate) fn with(components: &[&str]) -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
+        // On a disk: in memory, where the system's folder often is, no new master key is made.
+        let folder = Self(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
         std::fs::create_dir_all(folder.providers()).unwrap();
         for name in components {
             folder.install(name);

@@ -226,7 +226,9 @@ async fn where_clients_need_a_certificate_one_of_their_authority_lets_in_and_no_
     client.identity = Some(of_clients.issue());
     assert_eq!(client.get(&server.url, "/vault", &key).await.unwrap().0, 200);
     assert_eq!(client.get(&server.url, "/vault", "wrong").await.unwrap().0, 401, "it does not replace the key");
-    assert_eq!(server.end(Signal::TERM).0, 0);
+    let (code, said) = server.end(Signal::TERM);
+    assert_eq!(code, 0);
+    assert_eq!(said.matches("a client was refused for its certificate").count(), 2, "{said}");
 }
 
 #[test]
@@ -237,7 +239,7 @@ fn files_that_do_not_work_together_are_named_and_the_server_does_not_start() {
     let with_key = [&arguments[..], &["--tls-key", text(&files.key)]].concat();
     let ran = folder.run(&arguments).failed(2);
     assert!(ran.stderr.contains("tls_key"), "{ran:#?}");
-    let missing = folder.run(&with_key).failed(1);
+    let missing = folder.run(&with_key).failed(3);
     assert!(missing.stderr.contains("tls.pem"), "{missing:#?}");
     let (one, other) = (authority.issue(), authority.issue());
     files.write(&Identity { certificate: one.certificate, key: other.key });

@@ -8,7 +8,7 @@ use sqlx::{FromRow, Row, query, query_scalar};
 use super::SqliteStorage;
 use crate::{AuditAnchorRecord, AuditRootStorage, StorageError};
 
-const ROOTS: &str = "SELECT root FROM audit_roots ORDER BY rowid";
+pub(super) const ROOTS: &str = "SELECT root FROM audit_roots ORDER BY rowid";
 
 #[async_trait]
 impl AuditRootStorage for SqliteStorage {

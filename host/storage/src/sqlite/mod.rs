@@ -14,6 +14,7 @@
 //! after it, and its failure would go unnoticed.
 
 mod audit_roots;
+mod backup;
 mod budgets;
 mod connection_states;
 mod connections;

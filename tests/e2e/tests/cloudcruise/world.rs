@@ -39,6 +39,7 @@ impl World {
         std::fs::create_dir_all(&compiled).unwrap();
         std::os::unix::fs::symlink(compiled, folder.path().join("code-cache")).unwrap();
 
+        run(&folder, &emulator, &["init"], "");
         let workspace = run(&folder, &emulator, &["workspace", "create", "Acme"], "");
         let token = emulator.token("automation").unwrap();
         let connect = ["connect", "1password", "--name", "Acme 1Password", "--token-file", "-"];

@@ -30,7 +30,8 @@ pub(crate) enum EntryCommand {
     },
     /// List the vault entries
     List(WorkspaceOption),
-    /// List the further fields of a vault entry's item, which `keyway resolve --further` resolves
+    /// List what else is in a vault entry's item, besides user name, password and one-time code;
+    /// `keyway resolve --further NAME` resolves it
     Fields(EntryTarget),
     /// Print a vault entry's current two-factor code
     Code {

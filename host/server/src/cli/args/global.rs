@@ -20,15 +20,15 @@ pub(crate) struct GlobalOptions {
     /// user's configuration folder, if it exists]
     #[arg(long, global = true, env = "KEYWAY_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The folder of the database, the master key and compiled components [default: keyway in the
-    /// user's data folder]
+    /// The folder of the database and compiled components [default: keyway in the user's data
+    /// folder]
     #[arg(long, global = true, env = "KEYWAY_DATA_DIR", value_name = "FOLDER")]
     pub(crate) data_dir: Option<PathBuf>,
     /// The folder of provider components [default: providers in the data folder]
     #[arg(long, global = true, env = "KEYWAY_PROVIDERS", value_name = "FOLDER")]
     pub(crate) providers: Option<PathBuf>,
     /// A file with the master key as 64 hexadecimal digits (or KEYWAY_MASTER_KEY with the key
-    /// itself) [default: master.key in the data folder]
+    /// itself) [default: keyway/master.key in the user's configuration folder]
     #[arg(long, global = true, env = "KEYWAY_MASTER_KEY_FILE", value_name = "FILE")]
     pub(crate) master_key_file: Option<PathBuf>,
     /// A file with the old or the new master key, during a replacement of the master key

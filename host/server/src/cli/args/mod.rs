@@ -40,6 +40,14 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Begin a new installation: create the database, and the master key if it is missing
+    Init,
+    /// Copy the database and the audit log, also beside a running server; the copy is a data
+    /// folder, and the master key is not in it
+    Backup {
+        /// The folder to create; it must not exist
+        folder: PathBuf,
+    },
     /// Serve the HTTP API
     Serve(ServeOptions),
     /// Create and list workspaces
@@ -115,6 +123,9 @@ pub(crate) enum WorkspaceCommand {
     Delete {
         /// The workspace, by id or name
         workspace: String,
+        /// Do not ask for its name first
+        #[arg(long)]
+        yes: bool,
     },
     /// List the workspaces
     List,
@@ -129,8 +140,8 @@ pub(crate) enum MasterKeyCommand {
     /// Replace the master key: rewrap all keys in the database under the new one; the old one no
     /// longer opens it
     Rotate {
-        /// A file with the new key as 64 hexadecimal digits; created with a new key if it is
-        /// missing
+        /// A file with the new key as 64 hexadecimal digits, on a disk; created with a new key if
+        /// it is missing
         #[arg(long, value_name = "FILE")]
         new_key_file: PathBuf,
     },
@@ -152,8 +163,8 @@ pub(crate) enum KeyCommand {
     List(WorkspaceOption),
     /// Revoke an API key
     Revoke {
-        /// The key's id
-        id: keyway::ApiKeyId,
+        /// The key, by id or name
+        key: String,
         #[command(flatten)]
         workspace: WorkspaceOption,
     },

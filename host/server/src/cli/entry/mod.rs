@@ -57,7 +57,7 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
             let (host, access) = app.open_in(&target.workspace).await?;
             let fields = host.broker().entries().list_fields(&access, &selector).await?;
             let fields: Vec<_> = fields.into_iter().map(FieldView::from).collect();
-            let empty = "The entry has no further fields.";
+            let empty = "The item has nothing else.";
             app.output.list(&fields, ["NAME", "LABEL", "KIND"], empty, |table, field| {
                 table.row([&field.name, &field.label, &field.kind]);
             })
@@ -109,6 +109,10 @@ async fn create(app: &App, options: CreateOptions) -> Result<(), CliError> {
     let ask = !is_bound && !options.passkey;
     input.credentials(&options.credentials, ask, &mut changes).await?;
     changes.attributes = input.attributes(&options.attributes, &Attributes::default()).await?;
+    if changes.is_empty_entry() {
+        let hint = "give --user-name-file, --password-file, --tfa-secret-file or an item's reference; without a terminal nothing is asked";
+        return Err(CliError::usage("the vault entry would be empty").hint(hint));
+    }
     let entry = host.broker().entries().create(&access, changes.into_entry()?).await?;
     let binding = entry.binding().filter(|_| !options.place.no_check).cloned();
     done(app, entry, if is_bound { "Bound a vault entry to the item." } else { "Created the vault entry." })?;
@@ -144,6 +148,11 @@ async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
     changes.attributes = input.attributes(&options.attributes, &before).await?;
     for name in &options.clear {
         clear(&mut changes, name)?;
+    }
+    if changes == EntryChanges::default() {
+        return Err(
+            CliError::usage("there is nothing to change").hint("`keyway entry update --help` lists the options")
+        );
     }
     let entry = host.broker().entries().update(&access, &selector, |entry| changes.apply(entry)).await?;
     let binding = entry.binding().filter(|_| looks).cloned();

@@ -265,7 +265,7 @@ impl Kind {
 
 /// Changes of attributes. Each is checked here; whether they fit together is checked with the
 /// entry. `null` clears.
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 pub(crate) struct AttributeChanges(BTreeMap<&'static str, Option<Zeroizing<String>>>);
 
 impl AttributeChanges {

@@ -31,7 +31,7 @@ use crate::view::words::words;
 
 body! {
     /// The fields of an entry in a `POST` or a `PUT`.
-    #[derive(Default)]
+    #[derive(Default, PartialEq)]
     pub(crate) struct EntryChanges ignoring(entry::names()) {
         /// Selects the entry to change; without it, user and domain select it.
         #[schema(value_type = Option<Uuid>)]
@@ -89,6 +89,15 @@ impl EntryChanges {
             }
         }
         Ok(())
+    }
+
+    /// Whether an entry of these would have a name and nothing else.
+    pub(crate) fn is_empty_entry(&self) -> bool {
+        let credentials = [&self.user_name, &self.password, &self.tfa_secret, &self.secret_ref];
+        credentials.iter().all(|value| value.is_none())
+            && self.tfa_method.is_none()
+            && self.passkey != Some(true)
+            && self.attributes == AttributeChanges::default()
     }
 
     /// The entry that the changes create.

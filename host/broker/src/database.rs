@@ -29,8 +29,8 @@ pub struct Database {
 }
 
 impl Database {
-    /// The damaged rows, at most [`DAMAGED_ROWS`]: rows that something else than a host has changed,
-    /// sealed values that do not open, and workspaces whose key does not open (table
+    /// The damaged rows, at most [`DAMAGED_ROWS`]: rows that something else than a host has
+    /// changed, sealed values that do not open, and workspaces whose key does not open (table
     /// `workspace_keys`, with the id of the workspace). Reads and opens everything.
     ///
     /// # Errors

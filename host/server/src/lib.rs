@@ -35,6 +35,7 @@ pub mod http;
 mod logging;
 mod peer;
 mod process;
+mod regular_file;
 pub mod serve;
 mod slow_reader;
 mod view;

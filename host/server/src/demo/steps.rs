@@ -78,7 +78,7 @@ async fn open(
     account: &Account,
     data_dir: PathBuf,
 ) -> Result<(Host, String), CliError> {
-    let mut config = app.config_in(data_dir);
+    let mut config = app.config_in(data_dir)?;
     if let Some(folder) = &options.components {
         config.providers = Some(folder.clone());
     }

@@ -26,6 +26,7 @@ mod old_database;
 mod one_document;
 mod openapi;
 mod operation;
+mod outgoing;
 mod page;
 mod providers;
 mod reference;

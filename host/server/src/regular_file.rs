@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 /// Larger than any certificate, key, or bundle of authorities: Mozilla's takes 220 KiB.
 const LIMIT: u64 = 4 << 20;
 
-/// The contents of a file, wiped when dropped. A pipe or a device is an error: reading it could wait
-/// for ever.
+/// The contents of a file, wiped when dropped. A pipe or a device is an error: reading it could
+/// wait for ever.
 pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     // Opening a pipe would wait as well.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;

@@ -99,7 +99,7 @@ fn connected(authority: &str) -> (Folder, PathBuf) {
     let folder = Folder::with(ECHO);
     folder.run(&["workspace", "create", "Acme"]).ok();
     let base = format!("base_url=https://{HOST}");
-    folder.run_with(&["connect", "echo", "--set", &base, "--token-file", "-"], ECHO_TOKEN).ok();
+    folder.run_with(&["connect", "echo", "--name", "plain", "--set", &base, "--token-file", "-"], ECHO_TOKEN).ok();
     let file = folder.path().join("authority.pem");
     std::fs::write(&file, authority).unwrap();
     (folder, file)
@@ -164,6 +164,36 @@ async fn an_authority_is_trusted_by_file_or_in_the_systems_store_and_otherwise_n
     items(&folder, &[("KEYWAY_PROXY", &url), ("KEYWAY_CA_FILE", file)]).ok();
     let ran = items(&folder, &[("KEYWAY_PROXY", &url), ("SSL_CERT_FILE", file)]).failed(6);
     assert!(ran.stdout.contains("authority that is not trusted") && ran.stdout.contains("ca_file"), "{ran:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_may_trust_an_authority_that_no_other_trusts() {
+    let (server, authority) = secret_manager().await;
+    let (address, _) = proxy(Ok(server)).await;
+    let (folder, file) = connected(&authority);
+    let (url, file) = (format!("http://{address}"), file.to_str().unwrap());
+    let base = format!("base_url=https://{HOST}");
+    let own = ["connect", "echo", "--name", "own", "--set", &base, "--token-file", "-", "--authorities"];
+    let refused = folder.run_with(&[&own[..], &["/dev/null"]].concat(), ECHO_TOKEN).failed(4);
+    assert!(refused.stderr.contains("/dev/null"), "{refused:#?}");
+    let empty = folder.path().join("empty.pem");
+    std::fs::write(&empty, "not a certificate").unwrap();
+    let refused = folder.run_with(&[&own[..], &[empty.to_str().unwrap()]].concat(), ECHO_TOKEN).failed(4);
+    assert!(refused.stderr.contains("no certificate"), "{refused:#?}");
+    folder.run_with(&[&own[..], &[file]].concat(), ECHO_TOKEN).ok();
+    let items = |connection: &str| {
+        let mut command = folder.keyway(&["items", "--connection", connection]);
+        Ran::from(command.env("KEYWAY_PROXY", &url).output().unwrap())
+    };
+    items("own").ok();
+    // New settings leave it as it is.
+    let update = ["connection", "update", "--connection", "own"];
+    let settings = ["--set", &base, "--set", "account=another", "--token-file", "-"];
+    folder.run_with(&[&update[..], &settings].concat(), ECHO_TOKEN).ok();
+    items("own").ok();
+    folder.run(&[&update[..], &["--authorities", ""]].concat()).ok();
+    items("own").failed(6);
+    items("plain").failed(6);
 }
 
 #[test]

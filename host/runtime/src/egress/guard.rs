@@ -112,7 +112,7 @@ impl Egress for Guard {
                     tracing::debug!(method, %destination, status = answer.status().as_u16(), elapsed_ms, "request");
                 }
                 Err(error) if error.is_refusal() => {}
-                // What is said of the proxy is the operator's, and nothing that the component chose.
+                // What is said of the proxy is nothing that the component chose.
                 Err(error @ EgressError::Proxy { proxy, fault, .. }) => {
                     tracing::warn!(method, %destination, error = error.kind(), proxy, %fault, elapsed_ms, "request failed");
                 }

@@ -236,8 +236,8 @@ fn too_large() -> ApiError {
     ApiError::new(Code::PAYLOAD_TOO_LARGE, format!("the body is larger than {} MiB", BODY_LIMIT >> 20))
 }
 
-/// Reads a body. One that is still to come waits in a place of its own; one that says itself that it
-/// is too large is refused before it comes.
+/// Reads a body. One that is still to come waits in a place of its own; one whose announced size is
+/// too large is refused before it comes.
 async fn arrived(body: axum::body::Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     if body.size_hint().lower() > BODY_LIMIT as u64 {
         // A client that is cut off while it sends would see a broken connection instead of the

@@ -242,7 +242,7 @@ fn a_proxys_password_comes_from_the_environment_only_and_is_never_shown() {
     check(&["--config", file.to_str().unwrap()], &[]).failed(2);
     std::fs::write(&file, "proxy = \"http://proxy.example:3128\"\nno_proxy = [\"a.example\"]\n").unwrap();
     check(&["--config", file.to_str().unwrap()], &[]).ok();
-    for wrong in [format!("socks5://{USER}:{PASSWORD}@proxy.example"), format!("http://{PASSWORD}")] {
+    for wrong in [format!("socks5://{USER}:{PASSWORD}@proxy.example"), format!("http://{USER}:{PASSWORD}")] {
         let ran = check(&[], &[("ALL_PROXY", &wrong)]).failed(2);
         assert!(ran.stderr.contains("ALL_PROXY"), "{ran:#?}");
     }

@@ -74,10 +74,11 @@ impl Database {
             let row = row.ok_or(BrokerError::NotFound(Thing::DamagedRow))?;
             trail.note(|subject| name(subject, row));
             let table = if row.table == WORKSPACE_KEYS { "workspaces" } else { row.table };
-            let deleted = self.core.storage.delete_row(table, &row.id).await.map_err(|error| match error {
-                StorageError::Conflict(Constraint::Reference) => BrokerError::RowInUse,
-                error => error.into(),
-            })?;
+            let deleted =
+                self.core.storage.delete_row(table, &row.id, row.workspace).await.map_err(|error| match error {
+                    StorageError::Conflict(Constraint::Reference) => BrokerError::RowInUse,
+                    error => error.into(),
+                })?;
             if !deleted {
                 return Err(BrokerError::NotFound(Thing::DamagedRow));
             }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use keyway_audit::{AuditError, ErrorKind, InvalidQuery};
 use keyway_budget::NotCalled;
 use keyway_keys::{ClientValueError, EnvelopeError, KeyError};
+use keyway_runtime::egress::AuthoritiesError;
 use keyway_runtime::{CallError, ErrorCode, ProviderError, SandboxError};
 use keyway_storage::{Cause, DependentEntries, RotationState, Scope, StorageError, TfaMethod, UnknownName};
 use thiserror::Error;
@@ -469,6 +470,9 @@ pub enum InvalidInput {
     /// The settings do not yield the network destinations of the connection.
     #[error("{0}")]
     Destination(String),
+    /// The certificate authorities of a connection cannot be used.
+    #[error("certificate_authorities cannot be used: {0}. Send the certificates as text in PEM")]
+    Authorities(#[from] AuthoritiesError),
     /// The query of the audit log is not valid.
     #[error(transparent)]
     AuditQuery(#[from] InvalidQuery),

@@ -14,6 +14,7 @@ use wasmtime_wasi_http::FieldMapError;
 
 use crate::adapter::{Adapter, CallResult, Instance, OtherShape};
 use crate::contract::Attribute;
+use crate::egress::EgressError;
 use crate::error::{CallError, ErrorCode, ProviderError, SandboxError};
 use crate::limits::{Exceeded, Limits};
 use crate::redact::Redactor;
@@ -119,7 +120,7 @@ impl Call {
                 _ => None,
             });
         }
-        if let Some(reason) = self.store.data().refused() {
+        if let Some(reason) = self.store.data().local_failure().filter(EgressError::is_refusal) {
             let reason = self.redactor.message(&reason.to_string());
             tracing::warn!(
                 provider = &*self.provider,
@@ -138,12 +139,15 @@ impl Call {
         result
     }
 
-    /// A provider's error, safe to show: the call's secrets are removed, and if the guard refused a
-    /// request, its reason is added.
+    /// A provider's error, safe to show: the call's secrets are removed, and if a request
+    /// failed for a reason that the provider cannot see, it is added.
     fn presentable(&self, error: ProviderError) -> ProviderError {
-        let refused = self.store.data().refused();
-        let clean = |message: String| match &refused {
-            Some(reason) => self.redactor.message(&format!("{message} (The host refused a request: {reason}.)")),
+        let failure = self.store.data().local_failure();
+        let clean = |message: String| match &failure {
+            Some(reason) if reason.is_refusal() => {
+                self.redactor.message(&format!("{message} (The host refused a request: {reason}.)"))
+            }
+            Some(reason) => self.redactor.message(&format!("{message} (The host reports: {reason}.)")),
             None => self.redactor.message(&message),
         };
         let plain = |text: String| self.redactor.message(&text);

@@ -15,7 +15,9 @@ use crate::code_cache::{CodeCache, CodeCacheKey};
 use crate::compiler::Compiler;
 use crate::connection::OpenConnection;
 use crate::contract::Settings;
-use crate::egress::{ApprovedDestination, Egress, EgressPolicy, Guard, RequestCounter};
+use crate::egress::{
+    ApprovedDestination, Authorities, AuthoritiesError, Egress, EgressPolicy, Guard, RequestCounter, Trust,
+};
 use crate::engine::{self, Ticker};
 use crate::error::{CallError, LoadError, SandboxError};
 use crate::limits::Limits;
@@ -40,7 +42,7 @@ pub(crate) struct Shared {
     compiler: Compiler,
     code_cache: Option<CodeCache>,
     policy: Arc<EgressPolicy>,
-    tls: Arc<rustls::ClientConfig>,
+    trust: Trust,
     egress_layer: Option<EgressLayer>,
     session_key: Arc<SessionKey>,
     _ticker: Ticker,
@@ -59,6 +61,9 @@ pub enum SetupError {
     /// A limit was tested and had no effect.
     #[error("the sandbox is not safe: {0}. The host does not start")]
     SelfTest(String),
+    /// The certificate authorities of the network policy cannot be used.
+    #[error(transparent)]
+    Authorities(#[from] AuthoritiesError),
 }
 
 /// Sets up a [`Runtime`].
@@ -144,8 +149,8 @@ impl RuntimeBuilder {
             linker,
             compiler: self.compiler,
             code_cache: self.code_cache,
+            trust: Trust::new(self.policy.ca_store, &self.policy.authorities)?,
             policy: Arc::new(self.policy),
-            tls: Arc::new(tls_config().map_err(|error| sandbox(&error))?),
             egress_layer: self.egress_layer,
             session_key: Arc::new(session_key),
             _ticker: ticker,
@@ -185,14 +190,6 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<CallState>> {
         (version.link)(&mut linker)?;
     }
     Ok(linker)
-}
-
-/// TLS 1.2 and 1.3 with the certificate authorities that Mozilla trusts.
-fn tls_config() -> Result<rustls::ClientConfig, rustls::Error> {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 impl Runtime {
@@ -287,11 +284,33 @@ impl Runtime {
     /// [`Description::approved_destinations`](crate::contract::Description::approved_destinations)
     /// says which the provider asks for.
     pub fn connection(&self, settings: Settings, approved: Vec<ApprovedDestination>) -> OpenConnection {
+        self.open(settings, approved, self.0.trust.config().clone())
+    }
+
+    /// The same for a connection that trusts further certificate authorities. No other connection
+    /// does.
+    ///
+    /// # Errors
+    /// [`AuthoritiesError`] if they cannot be used.
+    pub fn connection_trusting(
+        &self,
+        settings: Settings,
+        approved: Vec<ApprovedDestination>,
+        authorities: &Authorities,
+    ) -> Result<OpenConnection, AuthoritiesError> {
+        Ok(self.open(settings, approved, self.0.trust.with(authorities)?))
+    }
+
+    fn open(
+        &self,
+        settings: Settings,
+        approved: Vec<ApprovedDestination>,
+        tls: Arc<rustls::ClientConfig>,
+    ) -> OpenConnection {
         let shared = &self.0;
         let approved: Arc<[ApprovedDestination]> = approved.into();
         let counter: Arc<RequestCounter> = Arc::default();
-        let (policy, tls) = (shared.policy.clone(), shared.tls.clone());
-        let guard = Guard::new(policy, tls, approved.clone(), shared.limits.clone(), counter.clone());
+        let guard = Guard::new(shared.policy.clone(), tls, approved.clone(), shared.limits.clone(), counter.clone());
         let mut egress: Arc<dyn Egress> = Arc::new(guard);
         if let Some(layer) = &shared.egress_layer {
             egress = layer(egress);

@@ -72,7 +72,7 @@ impl CallState {
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
-        let hooks = Hooks { way_out, refused: Arc::default(), received };
+        let hooks = Hooks { way_out, local_failure: Arc::default(), received };
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(HEADER_BYTES);
         let limiter = Limiter::new(limits);
@@ -97,9 +97,9 @@ impl CallState {
         self.deadline.saturating_duration_since(tokio::time::Instant::now())
     }
 
-    /// The first refusal of the guard in this call.
-    pub(crate) fn refused(&self) -> Option<EgressError> {
-        self.hooks.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The first failure in this call that was not the secret manager's.
+    pub(crate) fn local_failure(&self) -> Option<EgressError> {
+        self.hooks.local_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -147,7 +147,7 @@ pub(crate) const RANDOM_BYTES: u64 = 64 << 10;
 /// Passes every request that the gate admits to the connection's [`Egress`].
 struct Hooks {
     way_out: Option<WayOut>,
-    refused: Arc<Mutex<Option<EgressError>>>,
+    local_failure: Arc<Mutex<Option<EgressError>>>,
     received: Received,
 }
 
@@ -179,7 +179,7 @@ impl WasiHttpHooks for Hooks {
         let Some(WayOut { egress, gate }) = self.way_out.clone() else {
             return Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)));
         };
-        let (refused, received) = (self.refused.clone(), self.received.clone());
+        let (local_failure, received) = (self.local_failure.clone(), self.received.clone());
         let effect = RequestEffect::of(request.method());
         let options = options.unwrap_or_default();
         let times = RequestTimes {
@@ -226,8 +226,9 @@ impl WasiHttpHooks for Hooks {
                     Ok((answer, Box::new(std::future::ready(Ok(()))) as Worker))
                 }
                 Err(error) => {
-                    if error.is_refusal() {
-                        refused.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+                    if error.is_local() {
+                        let mut first = local_failure.lock().unwrap_or_else(PoisonError::into_inner);
+                        first.get_or_insert_with(|| error.clone());
                     }
                     Err(to_wasi(error))
                 }
@@ -300,12 +301,12 @@ fn to_wasi(error: EgressError) -> HttpError {
     match error {
         EgressError::NotApproved(_) => HttpError::HttpRequestDenied,
         EgressError::InvalidRequest(_) => HttpError::HttpRequestUriInvalid,
-        EgressError::PrivateAddress(_) => HttpError::DestinationIpProhibited,
+        EgressError::PrivateAddress { .. } => HttpError::DestinationIpProhibited,
         EgressError::KeptBack(_) => HttpError::ConnectionLimitReached,
         EgressError::NameNotFound(_) => HttpError::DnsError { rcode: None, info_code: None },
-        EgressError::ConnectFailed(_) => HttpError::ConnectionRefused,
+        EgressError::ConnectFailed(_) | EgressError::Proxy { .. } => HttpError::ConnectionRefused,
         EgressError::ConnectTimeout(_) => HttpError::ConnectionTimeout,
-        EgressError::Tls(_) => HttpError::TlsCertificateError,
+        EgressError::Tls(_) | EgressError::UntrustedAuthority(_) => HttpError::TlsCertificateError,
         EgressError::AnswerTimeout(_) => HttpError::HttpResponseTimeout,
         EgressError::Interrupted(_) | EgressError::Stale(_) => HttpError::ConnectionTerminated,
         EgressError::Protocol(_) => HttpError::HttpProtocolError,

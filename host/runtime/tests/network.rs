@@ -174,7 +174,7 @@ async fn a_refusal_of_the_guard_is_told_to_the_person() {
     let settings = Settings::new().with("token", TOKEN).with("base_url", server.url());
     let connection = connect_with(&runtime, &echo, settings);
     let error = echo.resolve(&connection, "echo://server/x", Fields::ALL).await.unwrap_err();
-    assert!(error.to_string().contains("needs the operator's permission"), "{error}");
+    assert!(error.to_string().contains("the operator can allow"), "{error}");
     // A connection whose destinations were approved before the provider requested more.
     let settings = Settings::new().with("token", TOKEN).with("base_url", server.url());
     let narrow = runtime.connection(settings, Vec::new());

@@ -39,6 +39,9 @@ pub struct HostConfig {
     pub old_master_key: Option<PathBuf>,
     /// The operator's network policy.
     pub egress: EgressPolicy,
+    /// A file of certificate authorities, in PEM, that requests to secret managers trust in
+    /// addition to those of the policy.
+    pub ca_file: Option<PathBuf>,
     /// Where components are compiled.
     pub compiler: Compiler,
     /// The limits of requests to secret managers, and the pauses after failures.
@@ -66,6 +69,7 @@ impl HostConfig {
             master_key: None,
             old_master_key: None,
             egress: EgressPolicy::default(),
+            ca_file: None,
             compiler: Compiler::ThisProcess,
             budgets: BudgetOptions::default(),
             background_work: true,

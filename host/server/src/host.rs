@@ -12,16 +12,17 @@
 //! Opening creates no database unless it is asked to, and never a master key: see
 //! `installation.rs`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use keyway::keys::{HostKey, KeyError, MasterKeys};
 use keyway::storage::{KeyStorage, StorageError};
 use keyway::{Broker, BrokerError, MasterKey, SqliteStorage};
+use keyway_runtime::egress::Authorities;
 use keyway_runtime::{CodeCacheKey, FolderError, PreparedRuntime, ProviderFolder, Runtime, SetupError};
 use thiserror::Error;
 
 use crate::config::{self, HostConfig, MasterKeySource};
-use crate::installation;
+use crate::{installation, regular_file};
 
 /// The purpose under which the key of the code cache is derived from the host key.
 const CODE_CACHE_KEY: &str = "keyway.v1.code-cache";
@@ -88,6 +89,14 @@ pub enum OpenError {
     /// The master key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The file of certificate authorities cannot be used.
+    #[error("the certificate authorities in {} cannot be used: {reason}", file.display())]
+    Authorities {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The sandbox cannot be set up.
     #[error(transparent)]
     Setup(#[from] SetupError),
@@ -219,10 +228,21 @@ async fn in_use(config: &HostConfig, storage: SqliteStorage) -> Result<SqliteSto
 
 /// Sets up the sandbox, without a code cache.
 pub(crate) async fn prepare_runtime(config: &HostConfig) -> Result<PreparedRuntime, OpenError> {
-    let builder = Runtime::builder().compiler(config.compiler.clone()).egress(config.egress.clone());
+    let mut egress = config.egress.clone();
+    if let Some(file) = &config.ca_file {
+        egress.authorities = egress.authorities.and(&authorities(file)?);
+    }
+    let builder = Runtime::builder().compiler(config.compiler.clone()).egress(egress);
     // The sandbox tests its limits, which takes tens of milliseconds of computing.
     let prepared = tokio::task::spawn_blocking(move || builder.prepare()).await;
     Ok(prepared.map_err(|error| SetupError::Sandbox(error.to_string()))??)
+}
+
+/// The certificate authorities in a file.
+pub(crate) fn authorities(file: &Path) -> Result<Authorities, OpenError> {
+    let wrong = |reason: String| OpenError::Authorities { file: file.to_owned(), reason };
+    let text = regular_file::read(file).map_err(|error| wrong(error.to_string()))?;
+    Authorities::from_pem(&text).map_err(|error| wrong(error.to_string()))
 }
 
 fn master_keys(config: &HostConfig) -> Result<MasterKeys, OpenError> {

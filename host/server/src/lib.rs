@@ -37,6 +37,7 @@ mod installation;
 mod logging;
 mod peer;
 mod process;
+mod regular_file;
 pub mod serve;
 mod slow_reader;
 mod view;

@@ -22,8 +22,9 @@ pub trait DamageStorage: Send + Sync + 'static {
     /// are not opened. Reads the whole database.
     async fn damaged_rows(&self, limit: usize) -> Result<Vec<DamagedRow>, StorageError>;
 
-    /// Deletes a row, damaged or not, without reading it. A workspace is deleted with everything in
-    /// it. Returns whether there was one. Fails with
-    /// [`Constraint::Reference`](crate::Constraint::Reference) while another row depends on it.
-    async fn delete_row(&self, table: &str, id: &str) -> Result<bool, StorageError>;
+    /// Deletes the row of this table with this identifier, and this workspace if it names one,
+    /// damaged or not, without reading it. A workspace is deleted with everything in it. Returns
+    /// whether there was one. Fails with [`Constraint::Reference`](crate::Constraint::Reference)
+    /// while another row depends on it.
+    async fn delete_row(&self, table: &str, id: &str, workspace: Option<WorkspaceId>) -> Result<bool, StorageError>;
 }

@@ -15,7 +15,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// For each migration, rows of the tables that it adds and values of the columns that it adds.
 /// Identifiers are sixteen letters.
-const ROWS: [&str; 15] = [
+const ROWS: [&str; 16] = [
     "INSERT INTO master_keys (term, key_id, uses, created_at) VALUES (1, CAST('master-key-00001' AS BLOB), 7, 1000);
      INSERT INTO workspaces (id, name, created_at, updated_at)
      VALUES (CAST('workspace-000001' AS BLOB), 'Acme', 1001, 1002), (CAST('workspace-000002' AS BLOB), 'Other', 1003, 1004);
@@ -71,6 +71,9 @@ const ROWS: [&str; 15] = [
     "INSERT INTO audit_roots (root) VALUES (CAST('a root' AS BLOB));",
     "UPDATE rotations SET begun_by = 'operator' WHERE id = CAST('rotation-0000001' AS BLOB);",
     "",
+    "INSERT INTO rotations (id, workspace_id, entry_id, state, version, created_at, updated_at)
+     VALUES (CAST('rotation-0000001' AS BLOB), CAST('workspace-000002' AS BLOB), CAST('entry-0000000003' AS BLOB),
+             'skipped', 1, 1030, 1031);",
 ];
 
 /// A table's columns and their contents, row by row.
@@ -186,6 +189,10 @@ async fn everything_is_read(storage: &SqliteStorage, release: usize) {
 
     let rotations = storage.rotations(id, &RotationFilter::default(), None, 10).await.unwrap();
     assert_eq!(rotations.len(), if release < 6 { 0 } else { 4 });
+    let other = WorkspaceId::from(Uuid::from_bytes(*b"workspace-000002"));
+    let of_other = storage.rotations(other, &RotationFilter::default(), None, 10).await.unwrap();
+    let same_id: Vec<_> = of_other.iter().map(|rotation| rotation.id).collect();
+    assert_eq!(same_id, rotations[..usize::from(release >= 16)].iter().map(|rotation| rotation.id).collect::<Vec<_>>());
     let begun_by = rotations.first().and_then(|rotation| rotation.begun_by.as_deref());
     assert_eq!(begun_by, (release >= 14).then_some("operator"));
     // The settings of a failed write were not recorded at first; only an attempt with the current

@@ -308,17 +308,17 @@ async fn damaged_rows_of_every_table_are_found_and_deleted_whatever_is_in_them()
 
     // A connection with an entry stays, and the others go in this order.
     let connection = found.iter().find(|row| row.table == "connections").unwrap();
-    let in_use = storage.delete_row("connections", &connection.id).await.unwrap_err();
+    let in_use = storage.delete_row("connections", &connection.id, connection.workspace).await.unwrap_err();
     assert!(matches!(in_use, StorageError::Conflict(Constraint::Reference)), "{in_use}");
     for table in ["rotations", "vault_entries", "connection_states", "connections", "api_keys", "workspaces"] {
         for row in found.iter().filter(|row| row.table == table) {
-            assert!(storage.delete_row(row.table, &row.id).await.unwrap(), "{row:?}");
-            assert!(!storage.delete_row(row.table, &row.id).await.unwrap(), "{row:?}");
+            assert!(storage.delete_row(row.table, &row.id, row.workspace).await.unwrap(), "{row:?}");
+            assert!(!storage.delete_row(row.table, &row.id, row.workspace).await.unwrap(), "{row:?}");
         }
     }
     assert_eq!(storage.damaged_rows(100).await.unwrap(), []);
     assert_eq!(storage.workspaces().await.unwrap().len(), 1);
-    assert!(!storage.delete_row("sqlite_schema", &connection.id).await.unwrap());
+    assert!(!storage.delete_row("sqlite_schema", &connection.id, None).await.unwrap());
 }
 
 #[tokio::test]

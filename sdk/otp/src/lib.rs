@@ -102,8 +102,11 @@ pub enum TotpError {
     /// The parameters of the URL can be read in two ways.
     #[error("The otpauth:// URL of the one-time password can be read in two ways. Copy it again from the site.")]
     Ambiguous,
-    /// The period is not a positive number of seconds.
-    #[error("The period of the one-time password is not a number of seconds above 0. Copy it again from the site.")]
+    /// The period is not a number of seconds from 1 to [`MAX_PERIOD`].
+    #[error(
+        "The period of the one-time password is not a number of seconds from 1 to {}. Copy it again from the site.",
+        MAX_PERIOD
+    )]
     Period,
     /// `otpauth://hotp/...`.
     #[error(
@@ -159,6 +162,13 @@ impl TotpError {
         }
     }
 }
+
+/// The longest period, in seconds, that is read from a URL.
+///
+/// A code can be used by whoever sees it for as long as it is current, which is why RFC 6238
+/// (section 5.2) recommends 30 s and NIST SP 800-63B (section 5.1.4.1) allows at most two minutes.
+/// Beyond five, the URL is wrong, for example one with the number of seconds of a day.
+pub const MAX_PERIOD: u32 = 300;
 
 /// RFC 6238, section 5.2.
 const DEFAULT_PERIOD: NonZeroU32 = NonZeroU32::new(30).unwrap();

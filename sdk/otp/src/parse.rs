@@ -12,7 +12,7 @@ use data_encoding::{BASE32_NOPAD, Encoding};
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-use crate::{Algorithm, DEFAULT_PERIOD, Digits, Totp, TotpError};
+use crate::{Algorithm, DEFAULT_PERIOD, Digits, MAX_PERIOD, Totp, TotpError};
 
 /// The parameters of the key URI format, KeePassXC's `encoder` and FreeOTP's `image`.
 const KNOWN: [&str; 8] = ["secret", "algorithm", "digits", "period", "counter", "issuer", "encoder", "image"];
@@ -197,7 +197,7 @@ fn digits_of(text: &str) -> Result<Digits, TotpError> {
 }
 
 fn period_of(text: &str) -> Result<NonZeroU32, TotpError> {
-    text.trim().parse().map_err(|_| TotpError::Period)
+    text.trim().parse().ok().filter(|period: &NonZeroU32| period.get() <= MAX_PERIOD).ok_or(TotpError::Period)
 }
 
 /// Decodes base32 (RFC 4648, section 6) in either case, with or without padding, with spaces,

@@ -77,8 +77,10 @@ fn a_code_ends_with_its_period() {
     assert_eq!((odd.code_at(20).expires_at, odd.code_at(20).period_seconds), (21, 7));
     assert_eq!(code(&odd, 14), code(&odd, 20));
     assert_ne!(code(&odd, 20), code(&odd, 21));
+    let slow = Totp::parse(&format!("otpauth://totp/x?secret={S}&period=300")).unwrap();
+    assert_eq!((slow.code_at(0).expires_at, slow.code_at(0).period_seconds), (300, 300));
 
-    let longest = Totp::parse(&format!("otpauth://totp/x?secret={S}&period=4294967295")).unwrap();
+    let longest = Totp::new(rfc_secret(20)).unwrap().period(NonZeroU32::MAX);
     assert_eq!(longest.code_at(u64::MAX).expires_at, u64::MAX, "an end beyond time is the end of time");
 }
 
@@ -176,6 +178,8 @@ fn what_is_not_supported_is_refused_by_name() {
         ("otpauth://totp/x?secret=GEZDGNBV&period=-30", TotpError::Period),
         ("otpauth://totp/x?secret=GEZDGNBV&period=30.5", TotpError::Period),
         ("otpauth://totp/x?secret=GEZDGNBV&period=4294967296", TotpError::Period),
+        ("otpauth://totp/x?secret=GEZDGNBV&period=301", TotpError::Period),
+        ("otpauth://totp/x?secret=GEZDGNBV&period=86400", TotpError::Period),
         ("otpauth://totp/Steam:x?secret=GEZDGNBV&digits=8", TotpError::NotLikeSteam),
         ("otpauth://steam/x?secret=GEZDGNBV&algorithm=SHA256", TotpError::NotLikeSteam),
         ("otpauth://totp/x?secret=GEZDGNBV&issuer=steam&period=60", TotpError::NotLikeSteam),

@@ -146,13 +146,22 @@ pub struct NewConnection {
     pub cache_ttl: CacheTtl,
     /// One of the rate-limit tiers that the provider declares; `None` for the default.
     pub rate_limit_tier: Option<String>,
+    /// Certificate authorities, in PEM, that this connection trusts in addition to the host's.
+    pub certificate_authorities: Option<String>,
 }
 
 impl NewConnection {
     /// A connection with the default cache duration and rate-limit tier.
     pub fn new(name: impl Into<String>, provider_type: impl Into<String>, settings: keyway_runtime::Settings) -> Self {
         let (name, provider_type) = (name.into(), provider_type.into());
-        Self { name, provider_type, settings, cache_ttl: CacheTtl::default(), rate_limit_tier: None }
+        Self {
+            name,
+            provider_type,
+            settings,
+            cache_ttl: CacheTtl::default(),
+            rate_limit_tier: None,
+            certificate_authorities: None,
+        }
     }
 
     /// Sets the cache duration of entries that have none of their own.
@@ -165,6 +174,13 @@ impl NewConnection {
     #[must_use]
     pub fn rate_limit_tier(self, tier: impl Into<Option<String>>) -> Self {
         Self { rate_limit_tier: tier.into(), ..self }
+    }
+
+    /// Sets certificate authorities, in PEM, that this connection trusts in addition to the host's:
+    /// for a secret manager behind a company's own authority.
+    #[must_use]
+    pub fn certificate_authorities(self, pem: impl Into<Option<String>>) -> Self {
+        Self { certificate_authorities: pem.into(), ..self }
     }
 }
 
@@ -181,6 +197,9 @@ pub struct ConnectionChanges {
     pub cache_ttl: Option<CacheTtl>,
     /// One of the rate-limit tiers that the provider declares; `Some(None)` for the default.
     pub rate_limit_tier: Option<Option<String>>,
+    /// Certificate authorities, in PEM, in place of the connection's own ones; `Some(None)` for
+    /// none. They are checked with the settings, as new settings are.
+    pub certificate_authorities: Option<Option<String>>,
 }
 
 impl ConnectionChanges {
@@ -206,5 +225,11 @@ impl ConnectionChanges {
     #[must_use]
     pub fn rate_limit_tier(self, tier: Option<String>) -> Self {
         Self { rate_limit_tier: Some(tier), ..self }
+    }
+
+    /// Changes the certificate authorities that it trusts in addition to the host's.
+    #[must_use]
+    pub fn certificate_authorities(self, pem: Option<String>) -> Self {
+        Self { certificate_authorities: Some(pem), ..self }
     }
 }

@@ -6,6 +6,7 @@ use keyway_audit::{Operation, Trail};
 use keyway_budget::{Guard, ProviderOperation};
 use keyway_keys::{EnvelopeError, Place};
 use keyway_runtime::contract::{Description, Verified};
+use keyway_runtime::egress::Authorities;
 use keyway_runtime::store::{MemoryStore, StoredState};
 use keyway_runtime::{CallError, ErrorCode, OpenConnection, Provider, Settings};
 use keyway_storage::{
@@ -61,7 +62,8 @@ impl Connections {
         let provider = self.provider(&new.provider_type)?;
         check_tier(provider.description(), new.rate_limit_tier.as_deref())?;
         let (workspace, tier) = (access.workspace(), new.rate_limit_tier.as_deref());
-        let checked = self.check_settings(workspace, &provider, new.settings, tier).await?;
+        let checked = self.check_settings(workspace, &provider, new.settings, new.certificate_authorities, tier);
+        let checked = checked.await?;
         let now = self.core.timestamp();
         let mut record = ConnectionRecord {
             id,
@@ -148,15 +150,23 @@ impl Connections {
             }
             record.rate_limit_tier = tier;
         }
-        let has_new_settings = changes.settings.is_some();
+        let has_new_settings = changes.settings.is_some() || changes.certificate_authorities.is_some();
         let clear = has_new_settings || changes.cache_ttl.is_some_and(CacheTtl::is_off);
-        let (part, connection, state) = match changes.settings {
+        let (part, connection, state) = match (changes.settings, changes.certificate_authorities) {
             // Opened again, under the new tier's limits.
-            None if has_new_tier => (self.open_settings(&record).await?, None, None),
-            None => (self.open_settings(&record).await?, self.opened.get(&(id, record.version)), None),
-            Some(settings) => {
+            (None, None) if has_new_tier => (self.open_settings(&record).await?, None, None),
+            (None, None) => (self.open_settings(&record).await?, self.opened.get(&(id, record.version)), None),
+            (settings, authorities) => {
+                let (settings, authorities) = match (settings, authorities) {
+                    (Some(settings), Some(authorities)) => (settings, authorities),
+                    // New settings also replace those that cannot be opened.
+                    (Some(settings), None) => {
+                        (settings, self.open_settings(&record).await.ok().and_then(|part| part.authorities))
+                    }
+                    (None, authorities) => (self.open_settings(&record).await?.settings, authorities.flatten()),
+                };
                 let (provider, tier) = (self.provider(&record.provider_type)?, record.rate_limit_tier.as_deref());
-                let checked = self.check_settings(access.workspace(), &provider, settings, tier).await?;
+                let checked = self.check_settings(access.workspace(), &provider, settings, authorities, tier).await?;
                 checked.describe(&mut record);
                 (checked.part, Some(checked.opened.into_parts()), checked.state)
             }
@@ -259,10 +269,8 @@ impl Connections {
                 let tier = record.rate_limit_tier.as_deref();
                 let guard = self.guards.get(provider.description(), &part.settings, tier).await?;
                 self.guards.belongs_to(&guard, record.account_key.as_deref()).await?;
-                let open = || {
-                    let connection = self.runtime.connection(part.settings, part.approved);
-                    (connection.with_state_store(self.state_of(record)), guard)
-                };
+                let connection = self.connection(&part)?.with_state_store(self.state_of(record));
+                let open = || (connection, guard);
                 // The first to open wins, so that there is only one session.
                 self.opened.get_with(key, open)
             }
@@ -319,11 +327,15 @@ impl Connections {
         workspace: WorkspaceId,
         provider: &Provider,
         settings: Settings,
+        authorities: Option<String>,
         tier: Option<&str>,
     ) -> Result<Checked, BrokerError> {
         let description = provider.description();
         if settings.iter().any(|(_, value)| value.expose_secret().chars().count() > SETTING_LIMIT) {
             return Err(InvalidInput::TooLong { field: "a setting", limit: SETTING_LIMIT }.into());
+        }
+        if authorities.as_ref().is_some_and(|pem| pem.len() > SETTING_LIMIT) {
+            return Err(InvalidInput::TooLong { field: "certificate_authorities", limit: SETTING_LIMIT }.into());
         }
         provider.check_settings(&settings).map_err(|error| BrokerError::NotVerified { source: error.into() })?;
         let approved = description
@@ -332,8 +344,9 @@ impl Connections {
         let hints = hints(description, &settings).map_err(|error| BrokerError::Host(error.into()))?;
         // The provider's state is stored with the settings, if the check succeeds.
         let store = Arc::new(MemoryStore::default());
-        let connection = self.runtime.connection(settings.clone(), approved.clone()).with_state_store(store.clone());
-        let guard = self.guards.get(description, &settings, tier).await?;
+        let part = SealedPart { settings, approved, authorities };
+        let connection = self.connection(&part)?.with_state_store(store.clone());
+        let guard = self.guards.get(description, &part.settings, tier).await?;
         let opened = self.ready(workspace, provider.clone(), connection, guard);
         self.checks.begin(workspace)?;
         let verify = ProviderOperation::Verify;
@@ -342,10 +355,21 @@ impl Connections {
             CallFailure::Call(source) => BrokerError::NotVerified { source },
             failure => failure.into(),
         })?;
-        let part = SealedPart { settings, approved };
         let checked = Checked { part, hints, opened, verified, state: store.take() };
         self.guards.belongs_to(checked.opened.guard(), checked.account_key()).await?;
         Ok(checked)
+    }
+
+    /// A connection of the runtime that trusts what the connection trusts.
+    fn connection(&self, part: &SealedPart) -> Result<OpenConnection, InvalidInput> {
+        let (settings, approved) = (part.settings.clone(), part.approved.clone());
+        match &part.authorities {
+            None => Ok(self.runtime.connection(settings, approved)),
+            Some(pem) => {
+                let authorities = Authorities::from_pem(pem.as_bytes())?;
+                Ok(self.runtime.connection_trusting(settings, approved, &authorities)?)
+            }
+        }
     }
 
     fn state_of(&self, record: &ConnectionRecord) -> Arc<DurableState> {

@@ -1,4 +1,5 @@
-//! The sealed part of a connection: its settings, and where they may be sent to.
+//! The sealed part of a connection: its settings, where they may be sent to, and the certificate
+//! authorities that it trusts in addition.
 
 use std::collections::BTreeMap;
 
@@ -25,11 +26,13 @@ pub(super) struct SealedPart {
     pub(super) settings: Settings,
     /// Where they may be sent to.
     pub(super) approved: Vec<ApprovedDestination>,
+    /// Further certificate authorities that it trusts, in PEM.
+    pub(super) authorities: Option<String>,
 }
 
 impl SealedPart {
     /// The plaintext to seal: the format, the provider's type, names and values, an absent field,
-    /// and the destinations.
+    /// the destinations, and if there are authorities, another absent field and their text.
     pub(super) fn encode(&self, provider_type: &str) -> Result<Zeroizing<Vec<u8>>, CodecError> {
         let approved: Vec<String> = self.approved.iter().map(ToString::to_string).collect();
         let mut fields = vec![Some(FORM.as_bytes()), Some(provider_type.as_bytes())];
@@ -39,6 +42,9 @@ impl SealedPart {
         }
         fields.push(None);
         fields.extend(approved.iter().map(|destination| Some(destination.as_bytes())));
+        if let Some(authorities) = &self.authorities {
+            fields.extend([None, Some(authorities.as_bytes())]);
+        }
         codec::encode(&fields)
     }
 
@@ -53,8 +59,13 @@ impl SealedPart {
         while let Some(name) = fields.next().ok_or(CodecError)? {
             settings.set(name, fields.next().flatten().ok_or(CodecError)?);
         }
-        let approved = fields.map(|field| field.and_then(|text| text.parse().ok()).ok_or(CodecError));
-        Ok(Self { settings, approved: approved.collect::<Result<_, _>>()? })
+        let approved = fields.by_ref().map_while(|field| field.map(|text| text.parse().map_err(|_| CodecError)));
+        let approved = approved.collect::<Result<_, _>>()?;
+        let authorities = fields.next().map(|text| text.map(str::to_owned).ok_or(CodecError)).transpose()?;
+        if fields.next().is_some() {
+            return Err(CodecError);
+        }
+        Ok(Self { settings, approved, authorities })
     }
 }
 
@@ -81,17 +92,21 @@ mod tests {
         SealedPart {
             settings: Settings::new().with("token", "ops_secret").with("empty", ""),
             approved: vec!["https://*.1password.com".parse().unwrap(), "https://vault.example:8200".parse().unwrap()],
+            authorities: None,
         }
     }
 
     #[test]
-    fn settings_and_destinations_come_back_as_they_were() {
+    fn settings_destinations_and_authorities_come_back_as_they_were() {
         let plaintext = part().encode("1password").unwrap();
         let read = SealedPart::decode(&plaintext, "1password").unwrap();
         let values: Vec<_> =
             read.settings.iter().map(|(name, value)| (name.to_owned(), value.expose_secret().to_owned())).collect();
         assert_eq!(values, [("empty".into(), String::new()), ("token".into(), "ops_secret".into())]);
-        assert_eq!(read.approved, part().approved);
+        assert_eq!((read.approved, read.authorities), (part().approved, None));
+        let trusting = SealedPart { authorities: Some("a certificate".into()), ..part() };
+        let read = SealedPart::decode(&trusting.encode("1password").unwrap(), "1password").unwrap();
+        assert_eq!((read.approved, read.authorities.as_deref()), (part().approved, Some("a certificate")));
     }
 
     #[test]

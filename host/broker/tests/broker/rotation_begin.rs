@@ -185,6 +185,25 @@ async fn of_beginning_and_deleting_at_once_one_happens() {
 }
 
 #[tokio::test]
+async fn nothing_tells_that_another_workspace_has_used_an_id() {
+    let (world, _, entry) = world().await;
+    let id = RotationId::generate();
+    let first = world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id).id(id)).await.unwrap();
+    let other = world.other_workspace().await;
+    let new = world.new_connection("automation");
+    let connection = world.broker.connections().create(&other, new).await.unwrap();
+    let new = EntryContent::bound("user", "https://acme.example", connection.id, world.item(VAULT, ITEM).reference);
+    let entry = world.broker.entries().create(&other, new).await.unwrap();
+    let second = world.broker.rotations().begin(&other, BeginRotation::new(entry.id).id(id)).await.unwrap();
+    assert_eq!((second.rotation.id, second.rotation.state), (id, RotationState::Prepared));
+    assert_ne!(text(second.password.as_ref()), text(first.password.as_ref()));
+    world.broker.rotations().abandon(&other, id, false).await.unwrap();
+    assert_eq!(world.rotation(id).await, first.rotation, "each is its own");
+    let revealed = world.broker.rotations().reveal(&world.access, id).await.unwrap();
+    assert_eq!(Some(text(Some(&revealed))), Some(text(first.password.as_ref())));
+}
+
+#[tokio::test]
 async fn a_caller_that_was_cut_off_begins_again_with_its_id_and_gets_the_same_password() {
     let (world, connection, entry) = world().await;
     let begin = |entry: &VaultEntry, id| BeginRotation::new(entry.id).id(id);

@@ -7,11 +7,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether a component may connect to this address without the operator's permission.
-pub(crate) fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
+/// Why a component may not connect to this address without the operator's permission, as words
+/// that follow "is"; `None` for an address of the public Internet.
+pub(crate) fn special(address: IpAddr) -> Option<&'static str> {
+    match canonical(address) {
+        IpAddr::V4(address) => special_v4(address),
+        IpAddr::V6(address) => special_v6(address),
     }
 }
 
@@ -22,33 +23,50 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
 /// fd00:ec2::254).
 const AZURE_PLATFORM: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    let special = a == 0                        // "this network"
-        || address.is_private()                 // 10/8, 172.16/12, 192.168/16
-        || (a == 100 && (64..128).contains(&b)) // shared address space of carriers
-        || address.is_loopback()
-        || address.is_link_local()              // 169.254/16: cloud metadata services live here
-        || (a == 192 && b == 0 && c == 0)       // protocol assignments
-        || address == AZURE_PLATFORM
-        || address.is_documentation()
-        || (a == 192 && b == 88 && c == 99)     // former 6to4 relays
-        || (a == 198 && (b == 18 || b == 19))   // benchmarking
-        || a >= 224; // multicast, reserved, broadcast
-    !special
+fn special_v4(address: Ipv4Addr) -> Option<&'static str> {
+    let kind = match address.octets() {
+        [0, ..] => "an address of \"this network\" (0.0.0.0/8)",
+        [127, ..] => "a loopback address (127.0.0.0/8)",
+        [10, ..] => "a private address (10.0.0.0/8)",
+        [172, 16..=31, ..] => "a private address (172.16.0.0/12)",
+        [192, 168, ..] => "a private address (192.168.0.0/16)",
+        [100, 64..=127, ..] => "an address that carriers and filtering DNS use (100.64.0.0/10)",
+        // Cloud metadata services live here.
+        [169, 254, ..] => "a link-local address (169.254.0.0/16)",
+        [192, 0, 0, _] => "an address for protocols (192.0.0.0/24)",
+        [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => "an address for documentation",
+        [192, 88, 99, _] => "an address of former 6to4 relays (192.88.99.0/24)",
+        [198, 18 | 19, ..] => "an address that benchmarks and filtering DNS use (198.18.0.0/15)",
+        [224..=239, ..] => "a multicast address (224.0.0.0/4)",
+        [240..=255, ..] => "a reserved address (240.0.0.0/4)",
+        _ if address == AZURE_PLATFORM => "an address of the cloud's own platform",
+        _ => return None,
+    };
+    Some(kind)
 }
 
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    if let Some(wrapped) = wrapped_v4(address) {
-        return is_public_v4(wrapped);
+fn special_v6(address: Ipv6Addr) -> Option<&'static str> {
+    let kind = match address.segments() {
+        _ if address.is_loopback() => "the loopback address (::1)",
+        [0xfc00..=0xfdff, ..] => "a private address (fc00::/7)",
+        [0xfe80..=0xfebf, ..] => "a link-local address (fe80::/10)",
+        [0xff00..=0xffff, ..] => "a multicast address (ff00::/8)",
+        // Teredo, benchmarking, ORCHID
+        [0x2001, 0..=0x01ff, ..] => "an address for protocols (2001::/23)",
+        [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => "an address for documentation",
+        // The only part that is assigned as global unicast.
+        [0x2000..=0x3fff, ..] => return None,
+        _ => "a reserved address",
+    };
+    Some(kind)
+}
+
+/// The address that is judged: an IPv4 address inside of an IPv6 address, else the address itself.
+pub(crate) fn canonical(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) => wrapped_v4(v6).map_or(address, IpAddr::V4),
+        IpAddr::V4(_) => address,
     }
-    let [a, b, ..] = address.segments();
-    // Only 2000::/3 is assigned as global unicast; the rest is loopback, link-local, unique-local,
-    // multicast or reserved.
-    (a & 0xe000) == 0x2000
-        && !(a == 0x2001 && b < 0x0200)          // protocol assignments: Teredo, benchmarking, ORCHID
-        && !(a == 0x2001 && b == 0x0db8)         // documentation
-        && !(a == 0x3fff && b < 0x1000) // documentation
 }
 
 /// The IPv4 address inside a mapped (::ffff:a.b.c.d), compatible (::a.b.c.d), translated
@@ -101,7 +119,7 @@ mod tests {
             "64:ff9b:1::1",
             "5f00::1",
         ] {
-            assert!(!is_public(text.parse().unwrap()), "{text}");
+            assert!(special(text.parse().unwrap()).is_some(), "{text}");
         }
     }
 
@@ -110,7 +128,7 @@ mod tests {
         for text in
             ["1.1.1.1", "168.63.129.17", "172.32.0.1", "100.128.0.1", "2606:4700:4700::1111", "2001:4860:4860::8888"]
         {
-            assert!(is_public(text.parse().unwrap()), "{text}");
+            assert_eq!(special(text.parse().unwrap()), None, "{text}");
         }
     }
 
@@ -124,10 +142,24 @@ mod tests {
             "2002:7f00:1::",
             "::10.0.0.1",
         ] {
-            assert!(!is_public(text.parse().unwrap()), "{text}");
+            assert!(special(text.parse().unwrap()).is_some(), "{text}");
         }
         for text in ["::ffff:1.1.1.1", "64:ff9b::101:101", "2002:101:101::"] {
-            assert!(is_public(text.parse().unwrap()), "{text}");
+            assert_eq!(special(text.parse().unwrap()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_named_with_its_kind() {
+        for (text, kind) in [
+            ("198.18.0.42", "198.18.0.0/15"),
+            ("100.64.3.7", "100.64.0.0/10"),
+            ("::ffff:100.64.3.7", "100.64.0.0/10"),
+            ("2002:c612:2a::", "198.18.0.0/15"),
+            ("fd00::1", "fc00::/7"),
+            ("203.0.113.9", "documentation"),
+        ] {
+            assert!(special(text.parse().unwrap()).unwrap().contains(kind), "{text}");
         }
     }
 }

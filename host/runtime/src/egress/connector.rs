@@ -1,12 +1,16 @@
-//! Opens the TCP or TLS connection for a request that the guard has admitted.
+//! Opens the TCP or TLS connection for a request that the guard has admitted, directly or through
+//! the operator's proxy.
 //!
 //! The name is resolved once, every address is checked, and the connection goes to a checked
 //! address. A name with even one internal address is refused entirely: honest servers have none,
 //! and a mixed answer is the mark of DNS rebinding. Addresses are tried in turn, each for part of
 //! the time, so that an unresponsive one does not use up the time of the others.
+//!
+//! Through a proxy, names are not resolved here; an internal address as the host is refused as
+//! well. The proxy's own address is the operator's word and is not checked.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,9 +31,10 @@ use tokio_util::either::Either;
 use tower_service::Service;
 use url::Host;
 
+use super::EgressError;
 use super::destination::{Scheme, parse_authority};
 use super::policy::{EgressPolicy, Route};
-use super::{EgressError, address};
+use super::proxy::{Proxy, ProxyFault};
 
 /// How long one address is tried while others remain. A connection across the world takes 0.3 s,
 /// and a lost first packet is retransmitted after a second (RFC 6298).
@@ -63,12 +68,7 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             let (scheme, host, port) = target(&uri).ok_or(EgressError::InvalidRequest("its URI has no host"))?;
             let route = policy.route(scheme, &host, port);
-            let name = host.to_string();
-            let deadline = Instant::now() + time;
-            match tokio::time::timeout_at(deadline, connect(&route, &host, tls, deadline)).await {
-                Ok(stream) => stream,
-                Err(_) => Err(EgressError::ConnectTimeout(name)),
-            }
+            connect(&policy, &route, &host, &tls, Instant::now() + time).await
         })
     }
 }
@@ -81,45 +81,112 @@ pub(crate) fn target(uri: &Uri) -> Option<(Scheme, Host<String>, u16)> {
 }
 
 async fn connect(
+    policy: &EgressPolicy,
     route: &Route,
     requested: &Host<String>,
-    tls: TlsConnector,
+    tls: &TlsConnector,
     deadline: Instant,
 ) -> Result<Stream, EgressError> {
-    let tcp = connect_tcp(route, requested, deadline).await?;
-    // Without it, a small request waits for the acknowledgement of the previous one.
-    tcp.set_nodelay(true).map_err(|_| EgressError::ConnectFailed(requested.to_string()))?;
+    let too_late = |_| EgressError::ConnectTimeout(requested.to_string());
+    let way = match &policy.proxy {
+        Some(proxy) if route.by_proxy => {
+            check(policy, route, requested, &literal(route).into_iter().collect::<Vec<_>>())?;
+            let failed = |fault| EgressError::Proxy { proxy: proxy.to_string(), host: requested.to_string(), fault };
+            let tunnel = tokio::time::timeout_at(deadline, through(proxy, route, tls, deadline)).await;
+            tunnel.unwrap_or(Err(ProxyFault::Timeout)).map_err(failed)?
+        }
+        _ => {
+            let direct = tokio::time::timeout_at(deadline, connect_tcp(policy, route, requested, deadline)).await;
+            Either::Left(direct.map_err(too_late)??)
+        }
+    };
     match route.scheme {
-        Scheme::Http => Ok(Stream::new(Either::Left(tcp))),
+        Scheme::Http => Ok(Stream::new(Either::Left(way))),
         Scheme::Https => {
             let failed = || EgressError::Tls(requested.to_string());
-            let name = match requested {
-                Host::Domain(name) => ServerName::try_from(name.clone()).map_err(|_| failed())?,
-                Host::Ipv4(ip) => ServerName::from(std::net::IpAddr::from(*ip)),
-                Host::Ipv6(ip) => ServerName::from(std::net::IpAddr::from(*ip)),
-            };
-            let stream = tls.connect(name, tcp).await.map_err(|_| failed())?;
+            let name = server_name(requested).ok_or_else(failed)?;
+            let shaken = tokio::time::timeout_at(deadline, tls.connect(name, way)).await.map_err(too_late)?;
+            let stream = shaken.map_err(|error| match is_unknown_authority(&error) {
+                true => EgressError::UntrustedAuthority(requested.to_string()),
+                false => failed(),
+            })?;
             Ok(Stream::new(Either::Right(Box::new(stream))))
         }
     }
 }
 
-async fn connect_tcp(route: &Route, requested: &Host<String>, deadline: Instant) -> Result<TcpStream, EgressError> {
-    let addresses: Vec<SocketAddr> = match &route.host {
-        Host::Domain(name) => match tokio::net::lookup_host((name.as_str(), route.port)).await {
-            Ok(found) => found.collect(),
-            Err(_) => return Err(EgressError::NameNotFound(requested.to_string())),
-        },
-        Host::Ipv4(ip) => vec![SocketAddr::from((*ip, route.port))],
-        Host::Ipv6(ip) => vec![SocketAddr::from((*ip, route.port))],
+/// A tunnel through the proxy.
+async fn through(proxy: &Proxy, route: &Route, tls: &TlsConnector, deadline: Instant) -> Result<Way, ProxyFault> {
+    let addresses = look_up(&proxy.host, proxy.port).await.ok_or(ProxyFault::NameNotFound)?;
+    let tcp = first_that_answers(&addresses, deadline).await.ok_or(ProxyFault::Unreachable)?;
+    let way = match proxy.scheme {
+        Scheme::Http => Either::Left(tcp),
+        Scheme::Https => {
+            let name = server_name(&proxy.host).ok_or(ProxyFault::Tls)?;
+            Either::Right(Box::new(tls.connect(name, tcp).await.map_err(|_| ProxyFault::Tls)?))
+        }
     };
-    if addresses.is_empty() {
-        return Err(EgressError::NameNotFound(requested.to_string()));
+    proxy.tunnel(way, &route.host, route.port).await
+}
+
+fn server_name(host: &Host<String>) -> Option<ServerName<'static>> {
+    match host {
+        Host::Domain(name) => ServerName::try_from(name.clone()).ok(),
+        Host::Ipv4(ip) => Some(IpAddr::from(*ip).into()),
+        Host::Ipv6(ip) => Some(IpAddr::from(*ip).into()),
     }
-    if !route.any_address && !addresses.iter().all(|address| address::is_public(address.ip())) {
-        return Err(EgressError::PrivateAddress(requested.to_string()));
-    }
+}
+
+fn is_unknown_authority(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(inner, Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)))
+}
+
+async fn connect_tcp(
+    policy: &EgressPolicy,
+    route: &Route,
+    requested: &Host<String>,
+    deadline: Instant,
+) -> Result<TcpStream, EgressError> {
+    let addresses = look_up(&route.host, route.port).await;
+    let addresses = addresses.ok_or_else(|| EgressError::NameNotFound(requested.to_string()))?;
+    check(policy, route, requested, &addresses)?;
     first_that_answers(&addresses, deadline).await.ok_or_else(|| EgressError::ConnectFailed(requested.to_string()))
+}
+
+/// The addresses of a host; `None` if it has none.
+async fn look_up(host: &Host<String>, port: u16) -> Option<Vec<SocketAddr>> {
+    let found: Vec<_> = match host {
+        Host::Domain(name) => tokio::net::lookup_host((name.as_str(), port)).await.ok()?.collect(),
+        Host::Ipv4(ip) => vec![SocketAddr::from((*ip, port))],
+        Host::Ipv6(ip) => vec![SocketAddr::from((*ip, port))],
+    };
+    (!found.is_empty()).then_some(found)
+}
+
+/// The address that the host of a route is, if it is one.
+fn literal(route: &Route) -> Option<SocketAddr> {
+    match route.host {
+        Host::Domain(_) => None,
+        Host::Ipv4(ip) => Some(SocketAddr::from((ip, route.port))),
+        Host::Ipv6(ip) => Some(SocketAddr::from((ip, route.port))),
+    }
+}
+
+/// Refuses a host if one of its addresses may not be reached.
+fn check(
+    policy: &EgressPolicy,
+    route: &Route,
+    requested: &Host<String>,
+    addresses: &[SocketAddr],
+) -> Result<(), EgressError> {
+    let refused = |address: IpAddr| Some((address, policy.refuses(address)?));
+    match addresses.iter().find_map(|address| refused(address.ip())) {
+        Some((address, kind)) if !route.any_address => {
+            Err(EgressError::PrivateAddress { host: requested.to_string(), address, kind })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The last address gets all the remaining time; the caller enforces the deadline.
@@ -127,21 +194,31 @@ async fn first_that_answers(addresses: &[SocketAddr], deadline: Instant) -> Opti
     let (last, others) = addresses.split_last()?;
     for (address, untried) in others.iter().zip((2..=u32::try_from(addresses.len()).ok()?).rev()) {
         let share = deadline.saturating_duration_since(Instant::now()) / untried;
-        if let Ok(Ok(stream)) = tokio::time::timeout(share.min(TIME_PER_ADDRESS), TcpStream::connect(address)).await {
+        if let Ok(Ok(stream)) = tokio::time::timeout(share.min(TIME_PER_ADDRESS), open(address)).await {
             return Some(stream);
         }
     }
-    TcpStream::connect(last).await.ok()
+    open(last).await.ok()
 }
+
+async fn open(address: &SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    // Without it, a small request waits for the acknowledgement of the previous one.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// What carries a connection: TCP, or a tunnel of a proxy that is itself reached over TCP or TLS.
+type Way = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// A plain or encrypted connection.
 pub(crate) struct Stream {
-    stream: TokioIo<Either<TcpStream, Box<TlsStream<TcpStream>>>>,
+    stream: TokioIo<Either<Way, Box<TlsStream<Way>>>>,
     answered: Answered,
 }
 
 impl Stream {
-    fn new(stream: Either<TcpStream, Box<TlsStream<TcpStream>>>) -> Self {
+    fn new(stream: Either<Way, Box<TlsStream<Way>>>) -> Self {
         Self { stream: TokioIo::new(stream), answered: Answered::default() }
     }
 }

@@ -112,6 +112,10 @@ impl Egress for Guard {
                     tracing::debug!(method, %destination, status = answer.status().as_u16(), elapsed_ms, "request");
                 }
                 Err(error) if error.is_refusal() => {}
+                // What is said of the proxy is nothing that the component chose.
+                Err(error @ EgressError::Proxy { proxy, fault, .. }) => {
+                    tracing::warn!(method, %destination, error = error.kind(), proxy, %fault, elapsed_ms, "request failed");
+                }
                 Err(error) => tracing::warn!(method, %destination, error = error.kind(), elapsed_ms, "request failed"),
             }
             result
@@ -350,3 +354,7 @@ impl http_body::Body for Metered {
 #[cfg(test)]
 #[path = "guard_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "proxy_tests.rs"]
+mod proxy_tests;

@@ -76,21 +76,21 @@ fn limits() -> Limits {
     }
 }
 
-fn tls() -> Arc<rustls::ClientConfig> {
+pub(super) fn tls() -> Arc<rustls::ClientConfig> {
     client_config(rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() })
 }
 
-fn client_config(roots: rustls::RootCertStore) -> Arc<rustls::ClientConfig> {
+pub(super) fn client_config(roots: rustls::RootCertStore) -> Arc<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn guard(approved: &[&str], policy: EgressPolicy) -> Guard {
+pub(super) fn guard(approved: &[&str], policy: EgressPolicy) -> Guard {
     guard_with(approved, policy, tls())
 }
 
-fn guard_with(approved: &[&str], policy: EgressPolicy, tls: Arc<rustls::ClientConfig>) -> Guard {
+pub(super) fn guard_with(approved: &[&str], policy: EgressPolicy, tls: Arc<rustls::ClientConfig>) -> Guard {
     let approved: Vec<_> = approved.iter().map(|text| text.parse().unwrap()).collect();
     Guard::new(Arc::new(policy), tls, approved.into(), Arc::new(limits()), Arc::default())
 }
@@ -105,7 +105,7 @@ fn request(method: &str, url: &str) -> Request<Body> {
     Request::builder().method(method).uri(url).body(body).unwrap()
 }
 
-async fn get(guard: &Guard, url: &str) -> Result<(u16, Bytes), EgressError> {
+pub(super) async fn get(guard: &Guard, url: &str) -> Result<(u16, Bytes), EgressError> {
     let answer = guard.send(request("GET", url), RequestTimes::default()).await?;
     let status = answer.status().as_u16();
     Ok((status, answer.into_body().collect().await?.to_bytes()))
@@ -204,12 +204,12 @@ async fn a_private_address_needs_the_operators_word_however_it_is_spelled() {
     for host in ["localhost", "127.0.0.1", "0x7f.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"] {
         let url = format!("http://{host}:{port}");
         let guard = guard(&[&url], EgressPolicy::default());
-        assert!(matches!(get(&guard, &url).await, Err(EgressError::PrivateAddress(_))), "{url}");
+        assert!(matches!(get(&guard, &url).await, Err(EgressError::PrivateAddress { .. })), "{url}");
     }
     let metadata = "http://169.254.169.254";
     assert!(matches!(
         get(&guard(&[metadata], EgressPolicy::default()), metadata).await,
-        Err(EgressError::PrivateAddress(_))
+        Err(EgressError::PrivateAddress { .. })
     ));
     assert_eq!(server.connections.load(Ordering::Relaxed), 0);
 }
@@ -320,16 +320,20 @@ async fn only_so_many_requests_are_under_way_at_once() {
     assert!(server.connections.load(Ordering::Relaxed) <= 4);
 }
 
-/// A TLS server with a certificate for `name` from its own authority; returns its address and that
-/// authority.
-async fn tls_server(name: &str) -> (SocketAddr, rustls::RootCertStore) {
+/// An acceptor with a certificate for `name` from its own authority, and that authority.
+pub(super) fn acceptor(name: &str) -> (tokio_rustls::TlsAcceptor, rcgen::Certificate) {
     let certificate = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let chain = vec![certificate.cert.der().clone()];
     let key = rustls::pki_types::PrivateKeyDer::try_from(certificate.signing_key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = builder.with_no_client_auth().with_single_cert(chain, key).unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    (tokio_rustls::TlsAcceptor::from(Arc::new(config)), certificate.cert)
+}
+
+/// A TLS server for `name`; returns its address and its authority.
+pub(super) async fn tls_server(name: &str) -> (SocketAddr, rustls::RootCertStore) {
+    let (acceptor, certificate) = acceptor(name);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -346,7 +350,7 @@ async fn tls_server(name: &str) -> (SocketAddr, rustls::RootCertStore) {
         }
     });
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate.cert.der().clone()).unwrap();
+    roots.add(certificate.der().clone()).unwrap();
     (address, roots)
 }
 
@@ -363,5 +367,5 @@ async fn tls_is_checked_against_the_requested_name_wherever_the_connection_goes(
     assert!(matches!(error, Err(EgressError::Tls(_))), "{error:?}");
     let unknown_authority = guard(approved, to_server("my.1password.com"));
     let error = get(&unknown_authority, "https://my.1password.com").await;
-    assert!(matches!(error, Err(EgressError::Tls(_))), "{error:?}");
+    assert!(matches!(error, Err(EgressError::UntrustedAuthority(_))), "{error:?}");
 }

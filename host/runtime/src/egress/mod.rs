@@ -7,12 +7,15 @@
 //! answers, cut connections, delays) without touching the component.
 
 mod address;
+mod authorities;
 mod connector;
 mod destination;
 mod guard;
 mod policy;
+mod proxy;
 mod template;
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -21,12 +24,15 @@ use futures::future::BoxFuture;
 use http_body_util::combinators::UnsyncBoxBody;
 use thiserror::Error;
 
+pub(crate) use authorities::Trust;
+pub use authorities::{Authorities, AuthoritiesError, CaStore};
 pub(crate) use destination::from_setting;
 pub use destination::{ApprovedDestination, DestinationError, Scheme};
 pub(crate) use guard::Guard;
 #[cfg(test)]
 pub(crate) use guard::HEAD_BYTES;
-pub use policy::{ConnectTo, ConnectToError, EgressPolicy};
+pub use policy::{AddressRange, AddressRangeError, ConnectTo, ConnectToError, EgressPolicy};
+pub use proxy::{NoProxy, Proxy, ProxyError, ProxyFault};
 pub(crate) use template::DestinationTemplate;
 
 /// The body of a request or an answer.
@@ -130,9 +136,16 @@ pub enum EgressError {
     /// The destination was not approved for this connection.
     #[error("{0} is not an approved destination of this connection")]
     NotApproved(String),
-    /// The name resolves to an internal address.
-    #[error("{0} has a private, loopback or reserved address, which needs the operator's permission")]
-    PrivateAddress(String),
+    /// The host has an address that is not on the public Internet.
+    #[error("{}", private(.host, *.address, .kind))]
+    PrivateAddress {
+        /// The host.
+        host: String,
+        /// The address.
+        address: IpAddr,
+        /// What kind of address it is.
+        kind: &'static str,
+    },
     /// The request itself is not allowed (its method, a URI with a user name, a missing host).
     #[error("the request is not allowed: {0}")]
     InvalidRequest(&'static str),
@@ -151,6 +164,21 @@ pub enum EgressError {
     /// No trustworthy TLS connection.
     #[error("no secure connection to {0}: its certificate or protocol is not acceptable")]
     Tls(String),
+    /// The certificate is from an authority that is not trusted.
+    #[error(
+        "the certificate of {0} is from an authority that is not trusted here. If it is the right server, add the authority's certificate with `ca_file`, or to the connection"
+    )]
+    UntrustedAuthority(String),
+    /// The proxy failed, not the destination.
+    #[error("the proxy {proxy} made no connection to {host}: {fault}")]
+    Proxy {
+        /// The proxy, without its credentials.
+        proxy: String,
+        /// The host that it should have connected to.
+        host: String,
+        /// Why.
+        fault: ProxyFault,
+    },
     /// No answer in time.
     #[error("{0} did not answer in time")]
     AnswerTimeout(String),
@@ -177,13 +205,15 @@ impl EgressError {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::NotApproved(_) => "destination not approved",
-            Self::PrivateAddress(_) => "private address",
+            Self::PrivateAddress { .. } => "private address",
             Self::InvalidRequest(_) => "invalid request",
             Self::KeptBack(_) => "kept back",
             Self::NameNotFound(_) => "name not resolved",
             Self::ConnectFailed(_) => "cannot connect",
             Self::ConnectTimeout(_) => "connecting took too long",
             Self::Tls(_) => "no secure connection",
+            Self::UntrustedAuthority(_) => "certificate authority not trusted",
+            Self::Proxy { .. } => "proxy failed",
             Self::AnswerTimeout(_) => "no answer in time",
             Self::Interrupted(_) => "connection ended in the middle",
             Self::Stale(_) => "open connection no longer answers",
@@ -195,6 +225,20 @@ impl EgressError {
 
     /// Whether the host itself refused, before anything was sent.
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::NotApproved(_) | Self::PrivateAddress(_) | Self::InvalidRequest(_) | Self::KeptBack(_))
+        matches!(self, Self::NotApproved(_) | Self::PrivateAddress { .. } | Self::InvalidRequest(_) | Self::KeptBack(_))
     }
+
+    /// Whether the cause is this host's or its network's, and not the secret manager's. A component
+    /// cannot tell these apart, so the host says it.
+    pub(crate) fn is_local(&self) -> bool {
+        self.is_refusal() || matches!(self, Self::Proxy { .. } | Self::UntrustedAuthority(_))
+    }
+}
+
+fn private(host: &str, address: IpAddr, kind: &str) -> String {
+    let what = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(literal) if address == literal => format!("{host} is {kind}"),
+        _ => format!("{host} resolves to {address}, which is {kind}"),
+    };
+    format!("{what}. If that is right, the operator can allow the destination or a range with `allow_private`")
 }

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use keyway::Access;
 use keyway::storage::StorageError;
-use keyway_runtime::egress::EgressPolicy;
+use keyway_runtime::egress::{CaStore, EgressPolicy};
 use keyway_runtime::{Compiler, Provider};
 use tokio::sync::OnceCell;
 
-use super::args::global::{AuditSync, GlobalOptions};
+use super::args::global::{AuditSync, Authorities, GlobalOptions};
 use super::args::target::WorkspaceOption;
+use super::args::values::Private;
 use super::exit::CliError;
 use super::output::Output;
-use super::select;
 use super::settings::{Origin, Settings};
+use super::{proxy, select};
 use crate::config::{HostConfig, MasterKeySource, default_data_dir};
 use crate::host::{Host, OpenError};
 
@@ -69,18 +70,31 @@ impl App {
         let data_dir = self.global.data_dir.clone().or_else(default_data_dir).ok_or_else(|| {
             CliError::usage("there is no home folder to keep data in").hint("--data-dir names a folder")
         })?;
-        Ok(self.config_in(data_dir))
+        self.config_in(data_dir)
     }
 
     /// The same with another data folder.
-    pub(crate) fn config_in(&self, data_dir: std::path::PathBuf) -> HostConfig {
+    pub(crate) fn config_in(&self, data_dir: std::path::PathBuf) -> Result<HostConfig, CliError> {
         let global = &self.global;
         let mut host = HostConfig::new(data_dir);
         host.operator = select::OPERATOR.to_owned();
         host.providers.clone_from(&global.providers);
         host.old_master_key.clone_from(&global.old_master_key_file);
         host.egress = global.connect_to.iter().cloned().fold(host.egress, EgressPolicy::with_connect_to);
-        host.egress = global.allow_private.iter().cloned().fold(host.egress, EgressPolicy::with_private);
+        for private in &global.allow_private {
+            host.egress = match private {
+                Private::Destination(destination) => host.egress.with_private(destination.clone()),
+                Private::Range(range) => host.egress.with_range(*range),
+            };
+        }
+        let is_readable = matches!(self.settings.origin(proxy::SETTING), Origin::Flag | Origin::File);
+        host.egress.proxy = proxy::proxy(global.proxy.as_ref(), is_readable)?;
+        host.egress.no_proxy = proxy::no_proxy(&global.no_proxy);
+        host.egress.ca_store = match global.ca_store {
+            Authorities::Mozilla => CaStore::Mozilla,
+            Authorities::System => CaStore::System,
+        };
+        host.ca_file.clone_from(&global.ca_file);
         for (provider, tier) in &global.default_rate_limit_tier {
             host.budgets = host.budgets.default_tier(provider, tier);
         }
@@ -107,7 +121,7 @@ impl App {
             Some(file) if counts => Some(MasterKeySource::File(file.clone())),
             _ => in_environment.then(|| MasterKeySource::Environment(MASTER_KEY_VARIABLE.to_owned())),
         };
-        host
+        Ok(host)
     }
 
     /// Opens the host with its providers.

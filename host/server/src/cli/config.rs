@@ -12,6 +12,7 @@ use std::path::Path;
 use keyway::keys::{KeyError, MasterKeys};
 use keyway::{ErrorKind, MasterKey, SqliteStorage};
 use keyway_runtime::ProviderFolder;
+use keyway_runtime::egress::Authorities;
 use serde::Serialize;
 
 use super::app::App;
@@ -20,7 +21,7 @@ use super::exit::CliError;
 use super::output::{BAD, FAINT, GOOD, Table, printable};
 use super::settings::{Origin, Settings};
 use crate::config::{HostConfig, MasterKeySource, ServeConfig, default_key_file};
-use crate::host::{OpenError, prepare_runtime};
+use crate::host::{self, OpenError, prepare_runtime};
 use crate::installation;
 use crate::serve::listen::{UNIX, check_plain, is_in_use};
 use crate::serve::tls;
@@ -69,6 +70,11 @@ async fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
         Check::new("master key", master_key),
         Check::new("providers", providers(&config.provider_folder(), config.providers.is_some())),
     ];
+    if let Some(file) = &config.ca_file {
+        let good = |found: Authorities| (Finding::Good, format!("{}, {} in it", file.display(), found.len()));
+        let wrong = |error: OpenError| (Finding::Wrong, error.to_string());
+        checks.push(Check::new("certificate authorities", host::authorities(file).map_or_else(wrong, good)));
+    }
     if let Some(file) = &config.old_master_key {
         let advice = format!("{}; remove this setting once every server uses the other key", file.display());
         let wrong = |error: KeyError| (Finding::Wrong, error.to_string());

@@ -1,5 +1,6 @@
 //! `keyway connect`, `keyway connection` and `keyway items`.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -16,6 +17,7 @@ use super::exit::CliError;
 use super::output::{FAINT, Table, day_and_time, facts, printable};
 use super::{budget, provider, secret_input, select};
 use crate::host::Host;
+use crate::regular_file;
 use crate::view::connection::{SecretItem, SecretProvider};
 use crate::view::view;
 
@@ -75,7 +77,8 @@ pub(super) async fn connect(app: &App, options: ConnectOptions) -> Result<(), Cl
     refuse_second(host, &access, &name, None).await?;
     let new = NewConnection::new(name, description.provider_type.clone(), settings(description, &options.settings)?)
         .cache_ttl(CacheTtl::from_seconds(options.cache_ttl))
-        .rate_limit_tier(options.rate_limit_tier);
+        .rate_limit_tier(options.rate_limit_tier)
+        .certificate_authorities(options.authorities.as_deref().map(authorities).transpose()?);
     let row = Row::from(host.broker().connections().create(&access, new).await?);
     app.output.result(&row, |out| {
         writeln!(out, "Connected to {}.", printable(&description.display_name))?;
@@ -89,13 +92,12 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
     let given = &options.settings;
     let replace =
         options.replace_settings || given.token_file.is_some() || !given.set.is_empty() || !given.set_file.is_empty();
-    let has_new_tier = options.rate_limit_tier.is_some();
-    if !replace && options.name.is_none() && options.cache_ttl.is_none() && !has_new_tier {
-        let message = "there is nothing to change; give --name, --cache-ttl, --rate-limit-tier, --token-file or --replace-settings";
+    let calls_provider = replace || options.rate_limit_tier.is_some() || options.authorities.is_some();
+    if !calls_provider && options.name.is_none() && options.cache_ttl.is_none() {
+        let message = "there is nothing to change; give --name, --cache-ttl, --rate-limit-tier, --authorities, --token-file or --replace-settings";
         return Err(CliError::usage(message));
     }
-    // Only new settings or another tier need the provider.
-    let (host, access) = app.open_for(&options.target.workspace, replace || has_new_tier).await?;
+    let (host, access) = app.open_for(&options.target.workspace, calls_provider).await?;
     let connection = select::connection(host.broker(), &access, &options.target.connection).await?;
     if let Some(name) = &options.name {
         refuse_second(host, &access, name, Some(connection.id)).await?;
@@ -117,6 +119,11 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
     let mut changes = ConnectionChanges::default();
     (changes.name, changes.settings) = (options.name, settings);
     (changes.cache_ttl, changes.rate_limit_tier) = (cache_ttl, rate_limit_tier);
+    changes.certificate_authorities = match options.authorities.as_deref() {
+        None => None,
+        Some("") => Some(None),
+        Some(file) => Some(Some(authorities(Path::new(file))?)),
+    };
     let row = Row::from(host.broker().connections().update(&access, connection.id, changes).await?);
     app.output.result(&row, |out| {
         writeln!(out, "Changed the connection. Running servers follow within a second.")?;
@@ -132,6 +139,14 @@ async fn refuse_second(host: &Host, access: &Access, name: &str, own: Option<Con
     }
     let message = format!("a connection `{name}` already exists in this workspace");
     Err(CliError::new(ErrorKind::Conflict, message).hint("choose another name with --name"))
+}
+
+/// The text of a file of certificate authorities.
+fn authorities(file: &Path) -> Result<String, CliError> {
+    let wrong =
+        |error: &dyn Display| CliError::new(ErrorKind::Invalid, format!("cannot read {}: {error}", file.display()));
+    let text = regular_file::read(file).map_err(|error| wrong(&error))?;
+    std::str::from_utf8(&text).map(str::to_owned).map_err(|error| wrong(&error))
 }
 
 /// The connection's settings: from flags and files, otherwise from the environment or a prompt.

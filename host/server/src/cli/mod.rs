@@ -20,6 +20,7 @@ mod key;
 mod master_key;
 pub(crate) mod output;
 pub(crate) mod provider;
+mod proxy;
 mod resolve;
 pub(crate) mod resolved;
 mod rotation;

@@ -1,5 +1,6 @@
 //! The settings of the host: the value and the origin of each.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
@@ -8,6 +9,7 @@ use serde::Serialize;
 
 use super::args::{self, Cli};
 use super::config_file::ConfigFile;
+use super::proxy;
 use crate::config::{HostConfig, MasterKeySource, ServeConfig};
 
 /// The origin of a setting, strongest first.
@@ -82,9 +84,19 @@ impl Settings {
             "audit_segment_mib" => Some((config.audit.segment_bytes >> 20).to_string()),
             _ => None,
         };
+        // Of the variables that other programs use, too.
+        let of_environment = |name: &str| match name {
+            proxy::SETTING => config.egress.proxy.as_ref().map(ToString::to_string),
+            "no_proxy" => Some(config.egress.no_proxy.to_string()).filter(|hosts| !hosts.is_empty()),
+            _ => None,
+        };
         let mut all = self.clone();
         for setting in all.settings.iter_mut().filter(|setting| setting.values.is_empty()) {
             setting.values.extend(of_host(&setting.name));
+            if let Some(value) = of_environment(&setting.name) {
+                setting.values.push(value);
+                setting.origin = Origin::Environment;
+            }
         }
         all
     }
@@ -107,6 +119,10 @@ fn setting(matches: &ArgMatches, arg: &Arg, file: Option<&ConfigFile>) -> Settin
         _ if file.is_some_and(|file| file.get(name).is_some()) => Origin::File,
         _ => Origin::Default,
     };
-    let values = matches.get_raw(name).into_iter().flatten().map(|value| value.to_string_lossy().into_owned());
+    let shown = |value: &OsStr| match name {
+        proxy::SETTING => proxy::shown(&value.to_string_lossy()),
+        _ => value.to_string_lossy().into_owned(),
+    };
+    let values = matches.get_raw(name).into_iter().flatten().map(shown);
     Setting { name: name.to_owned(), values: values.collect(), origin }
 }

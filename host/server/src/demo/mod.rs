@@ -74,14 +74,14 @@ impl DataFolder {
     async fn config(&self, app: &App) -> Result<HostConfig, CliError> {
         let mut config = match self {
             Self::Temporary(folder) => {
-                let mut config = app.config_in(folder.path().to_owned());
+                let mut config = app.config_in(folder.path().to_owned())?;
                 let key = folder.path().join("master.key");
                 MasterKey::from_file_or_generate(&key).map_err(OpenError::from)?;
                 config.master_key = Some(MasterKeySource::File(key));
                 config.audit.folder = folder.path().join("audit");
                 config
             }
-            Self::Kept(folder) => app.config_in(folder.clone()),
+            Self::Kept(folder) => app.config_in(folder.clone())?,
         };
         if matches!(installation::check(&config), Err(OpenError::NoDatabase(_))) {
             config.new_database = true;

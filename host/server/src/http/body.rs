@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::pin;
 use std::str::FromStr;
+use std::time::Duration;
 
-use axum::body::HttpBody;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
@@ -140,6 +141,9 @@ const NAME_SHOWN: usize = 64;
 /// How many bytes of an oversized body are read before the client is cut off.
 const DISCARDED: usize = 8 * BODY_LIMIT;
 
+/// For how long they are read: 16 MiB in this time is 13 Mbit/s.
+const DISCARDING: Duration = Duration::from_secs(10);
+
 /// The fields of a JSON object in a request's body, each as its raw text until it is taken out.
 /// Remaining fields are wiped, because they may be secrets.
 pub(crate) struct Fields {
@@ -232,8 +236,15 @@ fn too_large() -> ApiError {
     ApiError::new(Code::PAYLOAD_TOO_LARGE, format!("the body is larger than {} MiB", BODY_LIMIT >> 20))
 }
 
-/// Reads a body. One that is still to come waits in a place of its own.
+/// Reads a body. One that is still to come waits in a place of its own; one whose announced size is
+/// too large is refused before it comes.
 async fn arrived(body: axum::body::Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    if body.size_hint().lower() > BODY_LIMIT as u64 {
+        // A client that is cut off while it sends would see a broken connection instead of the
+        // answer that says why.
+        tokio::spawn(tokio::time::timeout(DISCARDING, discard(body)));
+        return Err(too_large());
+    }
     let mut read = pin!(read(body));
     match soon(read.as_mut()).await {
         Some(body) => body,
@@ -241,16 +252,22 @@ async fn arrived(body: axum::body::Body) -> Result<Zeroizing<Vec<u8>>, ApiError>
     }
 }
 
+/// Reads and drops a body, within reason.
+async fn discard(mut body: axum::body::Body) {
+    let mut size = 0;
+    while size <= DISCARDED
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        size += frame.data_ref().map_or(0, Bytes::len);
+    }
+}
+
 /// Reads a body up to the limit, if there is room for it. A body that is too large or has no room
-/// is still read, within reason, and discarded. A client that is cut off while it sends would see a
-/// broken connection instead of the answer that says why.
+/// is still read, within reason, and discarded, for the same reason.
 async fn read(mut body: axum::body::Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
-    // Allocate the announced size, so that growing leaves no copies of secrets behind. An announced
-    // size over the limit needs no buffer.
-    let mut kept = match usize::try_from(body.size_hint().lower()) {
-        Ok(announced @ ..=BODY_LIMIT) => buffer(announced.max(FREE)).await,
-        _ => Err(too_large()),
-    };
+    // Allocate the announced size, so that growing leaves no copies of secrets behind.
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(BODY_LIMIT);
+    let mut kept = buffer(announced.max(FREE)).await;
     let mut size = 0;
     while size <= DISCARDED
         && let Some(frame) = body.frame().await

@@ -44,6 +44,10 @@ body! {
         cache_ttl_seconds: Option<CacheTtl>,
         /// The provider's rate-limit tier to apply, for example `business`.
         rate_limit_tier: Option<String>,
+        /// Certificates of authorities, in PEM, that this connection trusts in addition to the
+        /// host's, for a secret manager behind a company's own authority. Not returned.
+        #[schema(max_length = 65536)]
+        certificate_authorities: Option<String>,
     }
 }
 
@@ -64,6 +68,10 @@ body! {
         /// default.
         #[schema(value_type = Option<String>)]
         rate_limit_tier: Change<String>,
+        /// Certificates of authorities, in PEM, in place of the connection's own ones; verified
+        /// first. `null` removes them.
+        #[schema(value_type = Option<String>, max_length = 65536)]
+        certificate_authorities: Change<String>,
     }
 }
 
@@ -89,7 +97,8 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<SecretProvider>), ApiError> {
     let new = NewConnection::new(new.name, new.provider_type, new.settings.unwrap_or_default())
         .cache_ttl(new.cache_ttl_seconds.unwrap_or_default())
-        .rate_limit_tier(new.rate_limit_tier);
+        .rate_limit_tier(new.rate_limit_tier)
+        .certificate_authorities(new.certificate_authorities);
     match api.broker.connections().create(&access, new).await {
         // Here the type is an invalid value of the request. It is not repeated, because it may be
         // anything.
@@ -130,7 +139,14 @@ pub(super) async fn update(
     Id(id): Id<ConnectionId>,
     Body(changes): Body<SecretProviderChanges>,
 ) -> Answer<SecretProvider> {
-    let SecretProviderChanges { name, provider_type, settings, cache_ttl_seconds, rate_limit_tier } = changes;
+    let SecretProviderChanges {
+        name,
+        provider_type,
+        settings,
+        cache_ttl_seconds,
+        rate_limit_tier,
+        certificate_authorities,
+    } = changes;
     if let Some(provider_type) = provider_type
         && api.broker.connections().get(&access, id).await?.provider_type != provider_type
     {
@@ -139,6 +155,7 @@ pub(super) async fn update(
     let mut changes = ConnectionChanges::default();
     (changes.name, changes.settings) = (name, settings);
     (changes.cache_ttl, changes.rate_limit_tier) = (cache_ttl_seconds, rate_limit_tier);
+    changes.certificate_authorities = certificate_authorities;
     Ok(Json(api.broker.connections().update(&access, id, changes).await?.into()))
 }
 

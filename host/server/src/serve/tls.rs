@@ -22,9 +22,10 @@ use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{Accept, TlsAcceptor};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::config::TlsFiles;
+use crate::regular_file;
 
 /// The protocols that a client may choose from (ALPN), the preferred one first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -158,8 +159,8 @@ pub(crate) fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let wrong = |reason: String| TlsError::File { file: file.to_owned(), what: "certificates", reason };
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
+    let text = regular_file::read(file).map_err(|error| wrong(error.to_string()))?;
+    match CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>() {
         Ok(none) if none.is_empty() => Err(wrong("there is none in it".to_owned())),
         read => read.map_err(|error| wrong(error.to_string())),
     }
@@ -167,6 +168,6 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 
 fn key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let wrong = |reason: String| TlsError::File { file: file.to_owned(), what: "a private key", reason };
-    let text = std::fs::read(file).map(Zeroizing::new).map_err(|error| wrong(error.to_string()))?;
+    let text = regular_file::read(file).map_err(|error| wrong(error.to_string()))?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| wrong(error.to_string()))
 }

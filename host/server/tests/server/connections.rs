@@ -207,6 +207,8 @@ async fn every_field_of_a_connection_has_its_rules() {
         (echo(json!({"cache_ttl_seconds": -1})), "non-negative integer"),
         (echo(json!({"cache_ttl_seconds": 9_999_999_999_i64})), "non-negative integer"),
         (echo(json!({"token": secret})), "there is no field `token`"),
+        (echo(json!({"certificate_authorities": secret})), "no certificate in PEM"),
+        (echo(json!({"certificate_authorities": "x".repeat(70_000)})), "certificate_authorities is too long"),
     ];
     for (body, words) in cases {
         let answer = api.request("POST", "/secret-providers", &admin, &body).await;
@@ -223,6 +225,7 @@ async fn every_field_of_a_connection_has_its_rules() {
         (json!({"cache_ttl_seconds": false}), "non-negative integer"),
         (json!({"provider_type": "1password"}), "cannot be changed"),
         (json!({"settings": {"token": ""}}), "oken"),
+        (json!({"certificate_authorities": "-----BEGIN CERTIFICATE-----\nAAAA\n"}), "incomplete"),
         (json!({"nmae": "x"}), "`nmae`"),
     ] {
         let message = api.request("PATCH", &path, &admin, &body).await.error(400, "VALIDATION_FAILED");

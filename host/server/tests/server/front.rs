@@ -244,3 +244,23 @@ fn the_api_is_plain_http_beyond_this_machine_only_when_that_was_said() {
     let ran = Folder::with(&[]).run(&["serve", "--listen", "0.0.0.0:0"]).failed(1);
     assert!(ran.stderr.contains("tls_certificate") && ran.stderr.contains("insecure_plain_http"), "{ran:#?}");
 }
+
+#[test]
+fn a_body_that_says_that_it_is_too_large_is_refused_before_it_comes() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    let key = api_key(&folder);
+    let server = Process::start(&folder, &[]);
+    for length in [(2_u64 << 20) + 1, 1 << 40, 1 << 62] {
+        let started = Instant::now();
+        let mut stream = connect(&server.url);
+        let head = format!(
+            "POST /vault HTTP/1.1\r\nhost: keyway\r\ncc-key: {key}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{{"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let answer = read_answer(&mut stream);
+        assert!(answer.starts_with("http/1.1 413"), "{length}: {answer}");
+        // Without the header's word it would be the whole time of a request, 55 s.
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    }
+    assert_eq!(server.end(Signal::TERM).0, 0);
+}

@@ -29,6 +29,7 @@ mod old_database;
 mod one_document;
 mod openapi;
 mod operation;
+mod outgoing;
 mod page;
 mod providers;
 mod reference;

@@ -54,7 +54,7 @@ impl Authority {
     }
 }
 
-fn pem(kind: &str, der: &[u8]) -> String {
+pub(crate) fn pem(kind: &str, der: &[u8]) -> String {
     let lines = BASE64.encode(der).into_bytes().chunks(64).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\n");
     format!("-----BEGIN {kind}-----\n{lines}\n-----END {kind}-----\n")
 }
@@ -191,6 +191,12 @@ async fn a_new_certificate_is_used_without_a_restart_and_open_connections_stay()
         whole(send.send_request(request).await.unwrap()).await.0
     };
     assert_eq!(ask().await, 200);
+    // A pipe is none, and is not waited for.
+    std::fs::remove_file(&files.key).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&files.key).status().unwrap().success());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    client.get(&server.url, "/healthz", "").await.unwrap();
+    std::fs::remove_file(&files.key).unwrap();
     // Half a certificate is none: the previous one stays.
     std::fs::write(&files.certificate, "-----BEGIN CERTIFICATE-----\nbm90IG9uZQ==\n").unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -206,7 +212,7 @@ async fn a_new_certificate_is_used_without_a_restart_and_open_connections_stay()
     drop(send);
     let (code, said) = server.end(Signal::TERM);
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("loaded anew"), "{said}");
+    assert!(said.contains("not a regular file") && said.contains("loaded anew"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

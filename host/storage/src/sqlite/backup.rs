@@ -37,7 +37,7 @@ impl SqliteStorage {
         let failed = |error: std::io::Error| StorageError::Failed(error.into());
         let name = path.to_str().ok_or_else(|| failed(std::io::Error::other("its path is not valid Unicode")))?;
         // It reads in one transaction, and does not wait for the disk.
-        query("VACUUM INTO ?").bind(name).execute(&self.pool).await?;
+        query("VACUUM INTO ?").bind(name).execute(&self.readers).await?;
         File::open(path).and_then(|copy| copy.sync_all()).map_err(failed)?;
         // Nothing else has it open, so SQLite need not make files beside it.
         let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(true);

@@ -6,7 +6,7 @@ use sqlx::{SqliteConnection, query, query_scalar};
 
 use super::SqliteStorage;
 use super::keys::must_be_current_key;
-use super::rows::{Record, signed, update};
+use super::rows::{Record, Sealed, signed, update};
 use crate::{ConnectionId, ConnectionStateRecord, ConnectionStateStorage, Constraint, StorageError, WorkspaceId};
 
 #[async_trait]
@@ -40,11 +40,11 @@ impl ConnectionStateStorage for SqliteStorage {
         let stored = match expected {
             None => self.add_state(&mut transaction, state).await?,
             Some(expected) => {
-                let id = state.connection_id.as_uuid();
+                let (workspace, id) = state.key();
                 let update = update(state, " WHERE workspace_id = ? AND id = ? AND version = ?");
-                let update = update.bind(state.workspace_id.as_uuid()).bind(id).bind(signed(expected));
+                let update = update.bind(workspace).bind(id).bind(signed(expected));
                 let changed = |before: ConnectionStateRecord| before.changed_to(state);
-                self.change(&mut transaction, id, update, changed).await?.is_some()
+                self.change(&mut transaction, state.key(), update, changed).await?.is_some()
             }
         };
         transaction.commit().await?;
@@ -82,14 +82,13 @@ impl ConnectionStateStorage for SqliteStorage {
         .bind(signed(read.settings_version))
         .bind(signed(read.version))
         .bind(read.refresh_at.map(Timestamp::as_millisecond));
-        let id = read.connection_id.as_uuid();
-        let done = self.change(&mut transaction, id, put_off, |state: ConnectionStateRecord| ConnectionStateRecord {
+        let put = |state: ConnectionStateRecord| ConnectionStateRecord {
             refresh_at: changed.refresh_at,
             refresh_attempts: changed.refresh_attempts,
             updated_at: changed.updated_at,
             ..state
-        });
-        let done = done.await?;
+        };
+        let done = self.change(&mut transaction, read.key(), put_off, put).await?;
         transaction.commit().await?;
         Ok(done.is_some())
     }

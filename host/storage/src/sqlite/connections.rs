@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::SqliteStorage;
 use super::connection_states::delete_of_other_settings;
 use super::keys::must_be_current_key;
-use super::rows::{Record, signed, update};
+use super::rows::{Record, Sealed, signed, update};
 use crate::{
     ConnectionId, ConnectionRecord, ConnectionStateRecord, ConnectionStorage, DependentEntries, DependentEntry,
     EntryRecord, ItemId, RotationRecord, StorageError, WorkspaceId, account_id,
@@ -44,18 +44,15 @@ impl ConnectionStorage for SqliteStorage {
         let sealed = [Some(&*connection.sealed_settings), state.map(|state| &*state.sealed_state)];
         must_be_current_key(&mut transaction, connection.workspace_id, &sealed).await?;
         let rest = ", cache_generation = cache_generation + ? WHERE workspace_id = ? AND id = ? AND version = ?";
-        let id = connection.id.as_uuid();
-        let update = update(connection, rest)
-            .bind(clear_cached_secrets)
-            .bind(connection.workspace_id.as_uuid())
-            .bind(id)
-            .bind(signed(expected));
+        let (workspace, id) = connection.key();
+        let update = update(connection, rest).bind(clear_cached_secrets);
+        let update = update.bind(workspace).bind(id).bind(signed(expected));
         let meant = |before: ConnectionRecord| {
             let mut after = before.changed_to(connection);
             after.cache_generation += u64::from(clear_cached_secrets);
             after
         };
-        if self.change(&mut transaction, id, update, meant).await?.is_none() {
+        if self.change(&mut transaction, connection.key(), update, meant).await?.is_none() {
             return Ok(false);
         }
         self.name_account_of_rotations(&mut transaction, connection).await?;
@@ -70,9 +67,11 @@ impl ConnectionStorage for SqliteStorage {
     async fn clear_cached_secrets(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError> {
         let mut transaction = self.write().await?;
         let sql = "UPDATE connections SET cache_generation = cache_generation + 1 WHERE workspace_id = ? AND id = ?";
-        let clear = query(sql).bind(workspace.as_uuid()).bind(id.as_uuid());
-        let cleared = self.change(&mut transaction, id.as_uuid(), clear, |connection: ConnectionRecord| {
-            ConnectionRecord { cache_generation: connection.cache_generation + 1, ..connection }
+        let key = (workspace.as_uuid(), id.as_uuid());
+        let clear = query(sql).bind(key.0).bind(key.1);
+        let cleared = self.change(&mut transaction, key, clear, |connection: ConnectionRecord| ConnectionRecord {
+            cache_generation: connection.cache_generation + 1,
+            ..connection
         });
         let cleared = cleared.await?;
         transaction.commit().await?;
@@ -156,13 +155,14 @@ impl SqliteStorage {
             .fetch_all(&mut *transaction)
             .await?;
         for id in of_it {
-            let name = query("UPDATE OR IGNORE rotations SET account_id = ? WHERE id = ?");
-            let name = name.bind(&*connection.account_id).bind(id);
+            let key = (connection.workspace_id.as_uuid(), id);
+            let name = query("UPDATE OR IGNORE rotations SET account_id = ? WHERE workspace_id = ? AND id = ?");
+            let name = name.bind(&*connection.account_id).bind(key.0).bind(key.1);
             let named = |rotation: RotationRecord| RotationRecord {
                 account_id: Some(connection.account_id.clone()),
                 ..rotation
             };
-            self.change(transaction, id, name, named).await?;
+            self.change(transaction, key, name, named).await?;
         }
         Ok(())
     }

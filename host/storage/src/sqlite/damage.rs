@@ -9,7 +9,7 @@ use super::SqliteStorage;
 use super::rows::{Record, Sealed};
 use crate::{
     ApiKeyRecord, ConnectionRecord, ConnectionStateRecord, DamageStorage, DamagedRow, EntryRecord, RotationRecord,
-    StorageError, WorkspaceRecord, WorkspaceStorage,
+    StorageError, WorkspaceId, WorkspaceRecord, WorkspaceStorage,
 };
 
 /// How many rows are read at a time.
@@ -28,15 +28,17 @@ impl DamageStorage for SqliteStorage {
         Ok(found)
     }
 
-    async fn delete_row(&self, table: &str, id: &str) -> Result<bool, StorageError> {
+    async fn delete_row(&self, table: &str, id: &str, workspace: Option<WorkspaceId>) -> Result<bool, StorageError> {
         let uuid = id.parse::<Uuid>();
         if let (WorkspaceRecord::TABLE, Ok(workspace)) = (table, &uuid) {
             return self.delete_workspace((*workspace).into()).await;
         }
         let Some(table) = TABLES.into_iter().find(|known| *known == table) else { return Ok(false) };
         let digits = uuid.map_or_else(|_| id.to_owned(), |id| id.simple().to_string());
-        let sql = format!("DELETE FROM {table} WHERE lower(hex(id)) = ?");
-        Ok(query(AssertSqlSafe(sql)).bind(digits).execute(&self.writer).await?.rows_affected() > 0)
+        // Two workspaces may have rows of one identifier.
+        let sql = format!("DELETE FROM {table} WHERE lower(hex(id)) = ?1 AND (?2 IS NULL OR {} = ?2)", owner(table));
+        let delete = query(AssertSqlSafe(sql)).bind(digits).bind(workspace.map(|workspace| workspace.as_uuid()));
+        Ok(delete.execute(&self.writer).await?.rows_affected() > 0)
     }
 }
 
@@ -51,13 +53,16 @@ const TABLES: [&str; 6] = [
 
 impl SqliteStorage {
     async fn damaged_of<R: Sealed>(&self, found: &mut Vec<DamagedRow>, limit: usize) -> Result<(), StorageError> {
-        let sql = format!("SELECT *, lower(hex(id)) AS digits FROM {} WHERE id > ? ORDER BY id LIMIT ?", R::TABLE);
-        // Bytes, because also the identifier of a row may be damaged. None is empty.
-        let mut after = Vec::new();
+        let sql = format!(
+            "SELECT *, rowid AS place, lower(hex(id)) AS digits FROM {} WHERE rowid > ? ORDER BY rowid LIMIT ?",
+            R::TABLE
+        );
+        // By their place, because also the identifier of a row may be damaged.
+        let mut after = i64::MIN;
         loop {
-            let rows = query(AssertSqlSafe(sql.clone())).bind(&after).bind(PAGE).fetch_all(&self.readers).await?;
+            let rows = query(AssertSqlSafe(sql.clone())).bind(after).bind(PAGE).fetch_all(&self.readers).await?;
             let Some(last) = rows.last() else { return Ok(()) };
-            after = last.try_get("id")?;
+            after = last.try_get("place")?;
             for row in &rows {
                 match self.verified::<R>(row) {
                     Ok(_) => {}
@@ -70,9 +75,13 @@ impl SqliteStorage {
     }
 }
 
+/// The column of the workspace.
+fn owner(table: &str) -> &'static str {
+    if table == WorkspaceRecord::TABLE { WorkspaceRecord::WORKSPACE } else { "workspace_id" }
+}
+
 fn damaged(table: &'static str, row: &SqliteRow) -> Result<DamagedRow, StorageError> {
     let digits: String = row.try_get("digits")?;
-    let workspace = if table == WorkspaceRecord::TABLE { "id" } else { "workspace_id" };
     let id = row.try_get::<Uuid, _>("id").map_or(digits, |id| id.to_string());
-    Ok(DamagedRow { table, id, workspace: row.try_get::<Uuid, _>(workspace).ok().map(Into::into) })
+    Ok(DamagedRow { table, id, workspace: row.try_get::<Uuid, _>(owner(table)).ok().map(Into::into) })
 }

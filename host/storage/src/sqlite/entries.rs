@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::SqliteStorage;
 use super::keys::must_be_current_key;
 use super::rotations;
-use super::rows::{IS_ID, Record, fitting, read, signed, update};
+use super::rows::{IS_ID, Record, Sealed, fitting, read, signed, update};
 use crate::{EntryId, EntryRecord, EntryRecords, EntrySelector, EntryStorage, ItemId, StorageError, WorkspaceId};
 
 /// The total size of an entry's sealed values, in bytes.
@@ -160,10 +160,8 @@ impl SqliteStorage {
             .bind(signed(expected))
             .bind(entry.connection_id.map(|id| id.as_uuid()))
             .bind(entry.secret_ref.clone());
-        Ok(self
-            .change(connection, entry.id.as_uuid(), update, |before: EntryRecord| before.changed_to(entry))
-            .await?
-            .is_some())
+        let changed = |before: EntryRecord| before.changed_to(entry);
+        Ok(self.change(connection, entry.key(), update, changed).await?.is_some())
     }
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::SqliteStorage;
 use super::keys::must_be_current_key;
-use super::rows::{Record, read, signed, update};
+use super::rows::{Record, Sealed, read, signed, update};
 use crate::{
     EntryRecord, ItemId, RotationFilter, RotationId, RotationRecord, RotationState, RotationStorage, StorageError,
     WorkspaceId,
@@ -65,17 +65,16 @@ impl RotationStorage for SqliteStorage {
         .bind(rotation.id.as_uuid())
         .bind(signed(rotation.version))
         .bind(&rotation.sealed_password);
-        let failed =
-            self.change(&mut transaction, rotation.id.as_uuid(), fail, |before: RotationRecord| RotationRecord {
-                state: RotationState::WriteBackFailed,
-                reason: rotation.reason.clone(),
-                message: rotation.message.clone(),
-                attempt_until: None,
-                next_attempt_at: None,
-                failed_settings: None,
-                updated_at: rotation.updated_at,
-                ..before
-            });
+        let failed = self.change(&mut transaction, rotation.key(), fail, |before: RotationRecord| RotationRecord {
+            state: RotationState::WriteBackFailed,
+            reason: rotation.reason.clone(),
+            message: rotation.message.clone(),
+            attempt_until: None,
+            next_attempt_at: None,
+            failed_settings: None,
+            updated_at: rotation.updated_at,
+            ..before
+        });
         let failed = failed.await?;
         transaction.commit().await?;
         Ok(failed.is_some())
@@ -216,9 +215,10 @@ impl SqliteStorage {
         expected: u64,
     ) -> Result<bool, StorageError> {
         must_be_current_key(connection, rotation.workspace_id, &[rotation.sealed_password.as_deref()]).await?;
-        let id = rotation.id.as_uuid();
+        let (workspace, id) = rotation.key();
         let update = update(rotation, " WHERE workspace_id = ? AND id = ? AND version = ?");
-        let update = update.bind(rotation.workspace_id.as_uuid()).bind(id).bind(signed(expected));
-        Ok(self.change(connection, id, update, |before: RotationRecord| before.changed_to(rotation)).await?.is_some())
+        let update = update.bind(workspace).bind(id).bind(signed(expected));
+        let changed = |before: RotationRecord| before.changed_to(rotation);
+        Ok(self.change(connection, rotation.key(), update, changed).await?.is_some())
     }
 }

@@ -39,25 +39,36 @@ pub(crate) trait Record: for<'r> FromRow<'r, SqliteRow> + Send + Unpin {
     fn is_in(&self, row: &SqliteRow) -> sqlx::Result<bool>;
 }
 
+/// What selects a sealed row: its workspace and its `id`.
+pub(crate) type Key = (Uuid, Uuid);
+
 /// A record whose row has a seal.
 pub(crate) trait Sealed: Record {
-    /// The `id` of its row.
-    fn row(&self) -> Uuid;
+    /// The column of its workspace.
+    const WORKSPACE: &'static str;
+
+    fn key(&self) -> Key;
 }
 
 macro_rules! sealed {
-    ($($record:ident by $id:ident),*) => {$(
+    ($($record:ident by $workspace:ident in $column:literal and $id:ident),*) => {$(
         impl Sealed for $record {
-            fn row(&self) -> Uuid {
-                self.$id.as_uuid()
+            const WORKSPACE: &'static str = $column;
+
+            fn key(&self) -> Key {
+                (self.$workspace.as_uuid(), self.$id.as_uuid())
             }
         }
     )*};
 }
 
 sealed! {
-    WorkspaceRecord by id, ApiKeyRecord by id, ConnectionRecord by id, ConnectionStateRecord by connection_id,
-    EntryRecord by id, RotationRecord by id
+    WorkspaceRecord by id in "id" and id,
+    ApiKeyRecord by workspace_id in "workspace_id" and id,
+    ConnectionRecord by workspace_id in "workspace_id" and id,
+    ConnectionStateRecord by workspace_id in "workspace_id" and connection_id,
+    EntryRecord by workspace_id in "workspace_id" and id,
+    RotationRecord by workspace_id in "workspace_id" and id
 }
 
 /// The statement that adds a record; `rest` follows the values.

@@ -8,17 +8,15 @@
 
 use std::sync::Arc;
 
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, Row, Sqlite, SqliteConnection, TypeInfo, ValueRef, query};
-use tracing::error;
-use uuid::Uuid;
-
 use super::SqliteStorage;
-use super::rows::{Sealed, Statement, insert};
+use super::rows::{Key, Sealed, Statement, insert};
 use crate::{
     ApiKeyRecord, ConnectionRecord, ConnectionStateRecord, EntryRecord, RotationRecord, RowSealer, StorageError,
     WorkspaceRecord,
 };
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{AssertSqlSafe, Row, Sqlite, SqliteConnection, TypeInfo, ValueRef, query};
+use tracing::error;
 
 /// How many rows are sealed at a time when a database from before the seals is opened.
 const PAGE: u32 = 100;
@@ -68,8 +66,7 @@ impl SqliteStorage {
         let done = insert(record, rest).execute(&mut *connection).await?;
         let is_added = done.rows_affected() == 1;
         if is_added {
-            let row = select::<R>(record.row()).fetch_one(&mut *connection).await?;
-            self.seal_as_meant(connection, &row, record).await?;
+            self.seal_as_meant(connection, record).await?;
         }
         Ok(is_added)
     }
@@ -79,42 +76,36 @@ impl SqliteStorage {
     pub(super) async fn change<R: Sealed>(
         &self,
         connection: &mut SqliteConnection,
-        id: Uuid,
+        key: Key,
         statement: Select<'_>,
         meant: impl FnOnce(R) -> R,
     ) -> Result<Option<R>, StorageError> {
-        let Some(row) = select::<R>(id).fetch_optional(&mut *connection).await? else { return Ok(None) };
+        let Some(row) = select::<R>(key).fetch_optional(&mut *connection).await? else { return Ok(None) };
         let before = self.verified::<R>(&row)?;
         if statement.execute(&mut *connection).await?.rows_affected() != 1 {
             return Ok(None);
         }
-        let row = select::<R>(id).fetch_one(&mut *connection).await?;
         let after = meant(before);
-        self.seal_as_meant(connection, &row, &after).await?;
+        self.seal_as_meant(connection, &after).await?;
         Ok(Some(after))
     }
 
-    async fn seal_as_meant<R: Sealed>(
-        &self,
-        connection: &mut SqliteConnection,
-        row: &SqliteRow,
-        meant: &R,
-    ) -> Result<(), StorageError> {
-        if !meant.is_in(row)? {
-            return Err(damaged::<R>(row));
+    async fn seal_as_meant<R: Sealed>(&self, connection: &mut SqliteConnection, meant: &R) -> Result<(), StorageError> {
+        match select::<R>(meant.key()).fetch_optional(&mut *connection).await? {
+            Some(row) if meant.is_in(&row)? => self.seal::<R>(connection, meant.key(), &row).await,
+            _ => Err(StorageError::Damaged { table: R::TABLE, id: meant.key().1 }),
         }
-        self.seal::<R>(connection, meant.row(), row).await
     }
 
     async fn seal<R: Sealed>(
         &self,
         connection: &mut SqliteConnection,
-        id: Uuid,
+        (workspace, id): Key,
         row: &SqliteRow,
     ) -> Result<(), StorageError> {
         let seal = self.sealer()?.seal(&content::<R>(row)?);
-        let sql = format!("UPDATE {} SET seal = ? WHERE id = ?", R::TABLE);
-        query(AssertSqlSafe(sql)).bind(seal.to_vec()).bind(id).execute(connection).await?;
+        let sql = format!("UPDATE {} SET seal = ? WHERE {} = ? AND id = ?", R::TABLE, R::WORKSPACE);
+        query(AssertSqlSafe(sql)).bind(seal.to_vec()).bind(workspace).bind(id).execute(connection).await?;
         Ok(())
     }
 
@@ -129,14 +120,13 @@ impl SqliteStorage {
     }
 
     async fn seal_table<R: Sealed>(&self, connection: &mut SqliteConnection) -> Result<(), StorageError> {
-        // Every identifier is greater than the nil UUID.
-        let mut after = Uuid::nil();
+        let mut after = i64::MIN;
         loop {
-            let sql = format!("SELECT * FROM {} WHERE id > ? ORDER BY id LIMIT ?", R::TABLE);
+            let sql = format!("SELECT rowid AS place, * FROM {} WHERE rowid > ? ORDER BY rowid LIMIT ?", R::TABLE);
             let rows = query(AssertSqlSafe(sql)).bind(after).bind(PAGE).fetch_all(&mut *connection).await?;
             for row in &rows {
-                after = row.try_get("id")?;
-                self.seal::<R>(connection, after, row).await?;
+                after = row.try_get("place")?;
+                self.seal::<R>(connection, (row.try_get(R::WORKSPACE)?, row.try_get("id")?), row).await?;
             }
             if rows.is_empty() {
                 return Ok(());
@@ -150,8 +140,9 @@ impl SqliteStorage {
     }
 }
 
-fn select<R: Sealed>(id: Uuid) -> Statement {
-    query(AssertSqlSafe(format!("SELECT * FROM {} WHERE id = ?", R::TABLE))).bind(id)
+fn select<R: Sealed>((workspace, id): Key) -> Statement {
+    let sql = format!("SELECT * FROM {} WHERE {} = ? AND id = ?", R::TABLE, R::WORKSPACE);
+    query(AssertSqlSafe(sql)).bind(workspace).bind(id)
 }
 
 fn damaged<R: Sealed>(row: &SqliteRow) -> StorageError {

@@ -45,9 +45,10 @@ impl WorkspaceStorage for SqliteStorage {
         let mut transaction = self.write().await?;
         let rename = query("UPDATE workspaces SET name = ?, updated_at = ? WHERE id = ?");
         let rename = rename.bind(name).bind(at.as_millisecond()).bind(id.as_uuid());
-        let renamed = self.change(&mut transaction, id.as_uuid(), rename, |workspace: WorkspaceRecord| {
-            WorkspaceRecord { name: name.to_owned(), updated_at: at, ..workspace }
-        });
+        let renamed =
+            self.change(&mut transaction, (id.as_uuid(), id.as_uuid()), rename, |workspace: WorkspaceRecord| {
+                WorkspaceRecord { name: name.to_owned(), updated_at: at, ..workspace }
+            });
         let renamed = renamed.await?;
         transaction.commit().await?;
         Ok(renamed)
@@ -99,8 +100,9 @@ impl WorkspaceStorage for SqliteStorage {
     ) -> Result<Option<ApiKeyRecord>, StorageError> {
         let mut transaction = self.write().await?;
         let sql = "UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?) WHERE workspace_id = ? AND id = ?";
-        let revoke = query(sql).bind(at.as_millisecond()).bind(workspace.as_uuid()).bind(id.as_uuid());
-        let revoked = self.change(&mut transaction, id.as_uuid(), revoke, |key: ApiKeyRecord| ApiKeyRecord {
+        let key = (workspace.as_uuid(), id.as_uuid());
+        let revoke = query(sql).bind(at.as_millisecond()).bind(key.0).bind(key.1);
+        let revoked = self.change(&mut transaction, key, revoke, |key: ApiKeyRecord| ApiKeyRecord {
             revoked_at: key.revoked_at.or(Some(at)),
             ..key
         });

@@ -39,6 +39,10 @@ pub(crate) struct ConnectOptions {
     /// The provider's rate-limit tier to apply; `keyway provider inspect` lists the tiers
     #[arg(long, value_name = "TIER")]
     pub(crate) rate_limit_tier: Option<String>,
+    /// A file with certificate authorities, in PEM, that only this connection trusts in addition to
+    /// the host's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authorities: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) workspace: WorkspaceOption,
 }
@@ -83,6 +87,10 @@ pub(crate) struct UpdateConnectionOptions {
     /// A new rate-limit tier; an empty one selects the default
     #[arg(long, value_name = "TIER")]
     pub(crate) rate_limit_tier: Option<String>,
+    /// A file with certificate authorities, in PEM, in place of those of this connection; an empty
+    /// name removes them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authorities: Option<String>,
     /// Replace all settings. Missing required ones come from KEYWAY_SETTING_<NAME> or a prompt;
     /// others are unset
     #[arg(long)]

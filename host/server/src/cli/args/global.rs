@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use keyway_runtime::egress::{ApprovedDestination, ConnectTo};
+use keyway_runtime::egress::ConnectTo;
 use tracing_subscriber::filter::Targets;
 
-use super::values::provider_and_tier;
+use super::values::{Private, private, provider_and_tier};
+use crate::cli::proxy::ProxyText;
 use crate::logging::{LogFormat, levels};
 
 /// Options of all commands.
@@ -38,10 +39,27 @@ pub(crate) struct GlobalOptions {
     /// vault.example.com=http://127.0.0.1:9000; repeatable
     #[arg(long, global = true, env = "KEYWAY_CONNECT_TO", value_name = "HOST=URL", value_delimiter = ',')]
     pub(crate) connect_to: Vec<ConnectTo>,
-    /// Allow this destination to have a private or loopback address, for example
-    /// https://vault.internal:8200; repeatable
-    #[arg(long, global = true, env = "KEYWAY_ALLOW_PRIVATE", value_name = "URL", value_delimiter = ',')]
-    pub(crate) allow_private: Vec<ApprovedDestination>,
+    /// Allow a destination to have a private, loopback or reserved address, for example
+    /// https://vault.internal:8200, or allow such addresses to all destinations, for example
+    /// 198.18.0.0/15; repeatable
+    #[arg(long, global = true, env = "KEYWAY_ALLOW_PRIVATE", value_name = "URL|RANGE", value_delimiter = ',',
+        value_parser = private)]
+    pub(crate) allow_private: Vec<Private>,
+    /// Reach secret managers through an HTTP proxy, for example http://127.0.0.1:3128; only the
+    /// variable may hold a user and password, and `none` uses no proxy [default: of HTTPS_PROXY or
+    /// ALL_PROXY]
+    #[arg(long, global = true, env = "KEYWAY_PROXY", value_name = "URL")]
+    pub(crate) proxy: Option<ProxyText>,
+    /// A host or a domain, an address or a range that is reached without the proxy; repeatable
+    /// [default: of NO_PROXY]
+    #[arg(long, global = true, env = "KEYWAY_NO_PROXY", value_name = "HOST", value_delimiter = ',')]
+    pub(crate) no_proxy: Vec<String>,
+    /// The certificate authorities that secret managers are checked against
+    #[arg(long, global = true, env = "KEYWAY_CA_STORE", value_name = "STORE", default_value = "mozilla")]
+    pub(crate) ca_store: Authorities,
+    /// A file with further certificate authorities, in PEM
+    #[arg(long, global = true, env = "KEYWAY_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// The rate-limit tier of connections of this provider type that name none; repeatable
     /// [default: the provider's first]
     #[arg(long, global = true, env = "KEYWAY_DEFAULT_RATE_LIMIT_TIER", value_name = "TYPE=TIER", value_delimiter = ',', value_parser = provider_and_tier)]
@@ -63,6 +81,16 @@ pub(crate) struct GlobalOptions {
     /// Format of log lines
     #[arg(long, global = true, env = "KEYWAY_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
+}
+
+/// The certificate authorities that secret managers are checked against.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Authorities {
+    /// Those that Mozilla trusts, as of this release
+    #[default]
+    Mozilla,
+    /// Those of the operating system
+    System,
 }
 
 /// When the audit log waits for the disk.

@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use keyway::rotations::RotationState;
 use keyway::storage::UnknownName;
+use keyway_runtime::egress::{AddressRange, ApprovedDestination, DestinationError};
 
 use crate::serve::listen::UNIX;
 
@@ -18,6 +19,21 @@ pub(super) fn name_and_value(text: &str) -> Result<(String, String), String> {
 pub(super) fn provider_and_tier(text: &str) -> Result<(String, String), String> {
     let pair = name_and_value(text).ok().filter(|(_, tier)| !tier.is_empty());
     pair.ok_or_else(|| "write it as TYPE=TIER".to_owned())
+}
+
+/// What may have a private address: one destination, or a range of addresses for all of them.
+#[derive(Debug, Clone)]
+pub(crate) enum Private {
+    Destination(ApprovedDestination),
+    Range(AddressRange),
+}
+
+pub(super) fn private(text: &str) -> Result<Private, String> {
+    if text.contains("://") {
+        return text.parse().map(Private::Destination).map_err(|error: DestinationError| error.to_string());
+    }
+    let wrong = |_| "write a destination as https://host:port, or addresses as 198.18.0.0/15".to_owned();
+    text.parse().map(Private::Range).map_err(wrong)
 }
 
 /// An address to listen at. Listening shows whether it belongs to this machine.
@@ -79,6 +95,17 @@ mod tests {
         assert_eq!(rotation_state("done"), Ok(RotationState::Done));
         assert!(rotation_state("open").unwrap_err().contains("--open"));
         assert!(rotation_state("finished").unwrap_err().contains("abandoned"));
+    }
+
+    #[test]
+    fn private_addresses_are_allowed_to_a_destination_or_in_a_range() {
+        assert!(matches!(private("https://vault.internal:8200"), Ok(Private::Destination(_))));
+        for range in ["198.18.0.0/15", "100.64.3.7", "fd00::/8"] {
+            assert!(matches!(private(range), Ok(Private::Range(_))), "{range}");
+        }
+        for wrong in ["", "vault.internal", "198.18.0.0/64", "ftp://vault.internal"] {
+            assert!(private(wrong).unwrap_err().contains("https://host"), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! Which thread writes: a caller's, or the thread `audit-writer`.
 //!
-//! A caller queues its record and lets the tasks that are ready run first; these queue theirs. Then
-//! it writes the whole queue as one group if the file is free, because waking another thread takes
-//! several times as long as writing. If another thread has the file, that one looks at the queue
-//! again when it lets go. Anything beyond an append to the open file goes to the thread.
+//! A caller queues its record and, while callers come together, lets the tasks that are ready run
+//! first; these queue theirs. Then it writes the whole queue as one group if the file is free,
+//! because waking another thread takes several times as long as writing. If another thread has the
+//! file, that one looks at the queue again when it lets go. Anything beyond an append to the open
+//! file goes to the thread.
+//!
+//! Whether callers come together shows in the last group. A caller that is alone lets others run
+//! first only once in [`PROBES`] times: it takes several times as long as its write.
 //!
 //! **Invariants**
 //!
@@ -17,6 +21,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
 use parking_lot::Mutex;
@@ -32,6 +37,10 @@ pub(crate) type Reply = oneshot::Sender<Result<Receipt, AuditError>>;
 /// How many groups a caller writes before it leaves the rest to the thread: its own answer waits
 /// meanwhile. Two workers rarely queue more than one group during a write.
 const GROUPS: usize = 4;
+
+/// One in so many callers waits for company although the last group was of one. With 64 callers,
+/// company is found a few microseconds after they have come.
+const PROBES: usize = 16;
 
 /// Events that are written together, and their callers.
 #[derive(Default)]
@@ -54,11 +63,24 @@ pub(crate) enum Request {
 pub(crate) struct Shared {
     writer: Mutex<Writer>,
     queue: Mutex<Group>,
+    /// Whether the last group that a caller wrote was of more than one.
+    together: AtomicBool,
+    callers: AtomicUsize,
 }
 
 impl Shared {
     pub(crate) fn new(writer: Writer) -> Self {
-        Self { writer: Mutex::new(writer), queue: Mutex::default() }
+        Self {
+            writer: Mutex::new(writer),
+            queue: Mutex::default(),
+            together: AtomicBool::new(false),
+            callers: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether a caller may find others that come with it.
+    fn expects_company(&self) -> bool {
+        self.together.load(Ordering::Relaxed) || self.callers.fetch_add(1, Ordering::Relaxed).is_multiple_of(PROBES)
     }
 }
 
@@ -85,7 +107,9 @@ impl GroupCommit {
         let queued = Queued(self);
         // A caller that waits for the disk anyway loses nothing by leaving the write to the thread.
         if durability == Durability::Written && others_go_on() {
-            tokio::task::yield_now().await;
+            if self.shared.expects_company() {
+                tokio::task::yield_now().await;
+            }
             std::mem::forget(queued);
             self.write_here();
         } else {
@@ -108,6 +132,7 @@ impl GroupCommit {
             }
             let group = std::mem::take(&mut *queue);
             drop(queue);
+            self.shared.together.store(group.events.len() > 1, Ordering::Relaxed);
             writer.write_group(group);
         }
         drop(self.requests.send(Request::Write));

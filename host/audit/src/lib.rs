@@ -37,8 +37,8 @@
 //!   close.
 //!
 //! An attacker who can also write to the database can change or remove the root, or restore an
-//! older one. That is detected too, and stays a finding for ever, unless it is exactly an earlier
-//! root and the log is cut off exactly there: an older copy of everything, restored at once. Only a
+//! older one. That is detected too, and stays a finding for ever, unless the log is cut off where
+//! it names no newer root: an older copy of log and root, restored at once. Only a
 //! [`root`](AuditSink::root) that was kept elsewhere reveals that. The master key is enough to
 //! forge any log.
 //!
@@ -98,7 +98,7 @@ pub use outcome::{Outcome, OutcomeFilter, Shortfall};
 pub use problem::{AuditFinding, AuditProblem};
 pub use query::{AUDIT_RECORDS_PER_PAGE, AuditPage, AuditQuery, Cursor, Order};
 pub use recorder::{DEADLINE, Recorder};
-pub use root::{AuditRoot, InvalidRoot};
+pub use root::{AuditRoot, InvalidRoot, RootNote};
 pub use sink::{AuditSink, Durability, InMemoryAudit, Receipt};
 pub use sync::SYNC_INTERVAL;
 pub use verify::{AuditVerification, SeriesHead};
@@ -113,18 +113,19 @@ pub enum Audit {
 }
 
 impl Audit {
-    /// Opens the log. `key`, `storage` and `clock` are for segment files.
+    /// Opens the log. `key`, `storage`, `clock` and `note` are for segment files.
     ///
     /// # Errors
-    /// [`AuditError::Failed`].
+    /// [`AuditError::Failed`]; when the log has no root yet, errors of the database and of `note`.
     pub async fn open(
         self,
         key: AuditKey,
         storage: Arc<dyn Storage>,
         clock: Arc<dyn Clock>,
+        note: &dyn RootNote,
     ) -> Result<Arc<dyn AuditSink>, AuditError> {
         Ok(match self {
-            Self::Segments(options) => Arc::new(SegmentLog::open(options, key, storage, clock).await?),
+            Self::Segments(options) => Arc::new(SegmentLog::open(options, key, storage, clock, note).await?),
             Self::Sink(sink) => sink,
         })
     }

@@ -178,7 +178,7 @@ impl BrokerBuilder {
         }
         let guards = Guards::new(parts.storage.clone(), parts.clock.clone(), fingerprints, parts.budgets);
         let audit_key = AuditKey::new(&keyring.host_key().derive(AUDIT_KEY));
-        let sink = audit.open(audit_key, parts.storage.clone(), parts.clock.clone()).await?;
+        let sink = audit.open(audit_key, parts.storage.clone(), parts.clock.clone(), &keyring).await?;
         let core = Arc::new(Core {
             storage: parts.storage,
             recorder: Arc::new(Recorder::new(sink, parts.clock.clone())),

@@ -8,16 +8,14 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::OnceLock;
 
 use jiff::Timestamp;
-use keyway_storage::{ApiKeyId, ConnectionId, EntryId, EntrySelector, RotationId, Scope, WorkspaceId};
-use parking_lot::Mutex;
+use keyway_storage::{ApiKeyId, ConnectionId, EntryId, RotationId, Scope, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::AuditError;
 use crate::operation::Operation;
-use crate::outcome::{Outcome, Shortfall};
+use crate::outcome::Outcome;
 
 /// The actor, as it is recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -163,80 +161,6 @@ impl Subject {
 }
 
 const PASSWORD: &str = "password";
-
-/// What an operation is about. The operation fills it in while it runs.
-#[derive(Debug, Default)]
-pub struct Trail {
-    subject: Mutex<Subject>,
-    fell_short: OnceLock<Outcome>,
-}
-
-impl Trail {
-    /// Nothing is known yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// About a vault entry.
-    pub fn entry(id: EntryId) -> Self {
-        Self::about(Subject { entry: Some(id), ..Subject::default() })
-    }
-
-    /// A vault entry that is looked up. Nothing is known about an entry looked up by user and
-    /// domain until it is found.
-    pub fn selected(entry: &EntrySelector) -> Self {
-        match entry {
-            EntrySelector::Id(id) => Self::entry(*id),
-            EntrySelector::Pair { .. } => Self::new(),
-        }
-    }
-
-    /// About a connection.
-    pub fn connection(id: ConnectionId) -> Self {
-        Self::about(Subject { connection: Some(id), ..Subject::default() })
-    }
-
-    /// About an API key.
-    pub fn api_key(id: ApiKeyId) -> Self {
-        Self::about(Subject { api_key: Some(id), ..Subject::default() })
-    }
-
-    /// About a password rotation.
-    pub fn rotation(id: RotationId) -> Self {
-        Self::about(Subject { rotation: Some(id), ..Subject::default() })
-    }
-
-    fn about(subject: Subject) -> Self {
-        Self { subject: Mutex::new(subject), fell_short: OnceLock::new() }
-    }
-
-    /// Records what has become known.
-    pub fn note(&self, fill_in: impl FnOnce(&mut Subject)) {
-        fill_in(&mut self.subject.lock());
-    }
-
-    /// Whether values are being released.
-    pub fn releases(&self) -> bool {
-        !self.subject.lock().fields.is_empty()
-    }
-
-    /// What is known so far.
-    pub fn subject(&self) -> Subject {
-        self.subject.lock().clone()
-    }
-
-    /// Notes that the operation has a result for its caller but has not achieved its purpose. The
-    /// reason is recorded instead of `ok`.
-    pub fn fell_short(&self, shortfall: Shortfall) {
-        // The first of several reasons counts.
-        let _ = self.fell_short.set(shortfall.into());
-    }
-
-    /// The outcome of an operation that returned a result.
-    pub fn outcome(&self) -> Outcome {
-        self.fell_short.get().cloned().unwrap_or(Outcome::OK)
-    }
-}
 
 /// One event, before it has a place in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,8 +1,9 @@
 //! The audit log: who got which secret, and who changed what. Written before anything is released.
 //!
 //! **Invariant:** every release of a secret value, every listing of items and every change is in
-//! the log before the caller has its result; a change also before it begins. Refusals are, too, up
-//! to a bounded rate; those beyond it are counted, and the counts recorded (`refusals.rs`). If the
+//! the log before the caller has its result; a change also before its first effect (`trail.rs`).
+//! Refusals are, too, up to a bounded rate; those beyond it are counted, and the counts recorded
+//! (`refusals.rs`). If the
 //! log cannot be written, nothing is released and nothing is changed. The broker ensures that, with
 //! the [`Recorder`]. No record holds a value (`event.rs`).
 //!
@@ -79,6 +80,7 @@ mod sync;
 mod tamper_tests;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod verify;
 mod writer;
 
@@ -90,7 +92,7 @@ use keyway_storage::Storage;
 pub use chain::{AUDIT_KEY, AuditKey};
 pub use error::{AuditCause, AuditError, InvalidQuery};
 pub use error_kind::ErrorKind;
-pub use event::{AuditActor, AuditEvent, AuditRecord, AuditSource, Subject, Trail};
+pub use event::{AuditActor, AuditEvent, AuditRecord, AuditSource, Subject};
 use log::SegmentLog;
 pub use log::{SEGMENT_BYTES, SegmentOptions};
 pub use operation::{Kind, Operation};
@@ -101,6 +103,7 @@ pub use recorder::{DEADLINE, Recorder};
 pub use root::{AuditRoot, InvalidRoot, RootNote};
 pub use sink::{AuditSink, Durability, InMemoryAudit, Receipt};
 pub use sync::SYNC_INTERVAL;
+pub use trail::Trail;
 pub use verify::{AuditVerification, SeriesHead};
 
 /// Which audit log to use. There is no default: leaving it out would disable auditing.

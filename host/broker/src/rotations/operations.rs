@@ -97,6 +97,8 @@ impl Rotations {
             let mut record = self.journal.record(access.workspace(), id).await?;
             trail.note(|subject| describe(&record, subject));
             if is_waiting(record.state) {
+                self.journal.open(&record).await?;
+                trail.begin().await?;
                 self.end_pauses(&record).await;
             }
             match record.state {
@@ -171,6 +173,7 @@ impl Rotations {
                 }
                 _ => {}
             }
+            trail.begin().await?;
             if let Some(abandoned) = self.journal.abandon(&record).await? {
                 if record.state == RotationState::Prepared {
                     info!(rotation = %id, entry = %record.entry_id, "password rotation abandoned");

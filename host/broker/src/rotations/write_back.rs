@@ -157,6 +157,7 @@ impl Rotations {
         trail: &Trail,
     ) -> Result<Option<Rotation>, BrokerError> {
         let contents = self.journal.open(record).await?;
+        trail.begin().await?;
         let until = after(self.core.timestamp(), self.attempt_time());
         let claim = |record: &mut RotationRecord| claim(record, until);
         let Some(claimed) = self.journal.advance(record, &contents, claim).await? else { return Ok(None) };

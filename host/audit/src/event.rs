@@ -3,7 +3,7 @@
 //! **Invariant:** a record holds neither secrets nor text that a client chooses freely. It holds
 //! identifiers, the names that administrators gave to API keys, and the operator's name. It holds
 //! item references, names of fields and leases, codes, and a request id, which the server accepts
-//! only when it is short and plain. A vault entry's user and domain are left out, because the user
+//! only when it is short and plain, and names of files in the provider folder. A vault entry's user and domain are left out, because the user
 //! can be the secret user name itself.
 
 use std::borrow::Cow;
@@ -119,6 +119,19 @@ pub struct Subject {
     /// Where the released values came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<AuditSource>,
+    /// The component that the provider's calls were made with, by the first digits of its SHA-256.
+    /// For a change of the component: the whole SHA-256 of the new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub component: Option<String>,
+    /// For a change of the component: the SHA-256 of the one before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub former_component: Option<String>,
+    /// For a change of the component: the provider type that it serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_type: Option<String>,
+    /// For a change of the component: its file in the provider folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// How many things were listed (entries: only those whose values were released), how many
     /// values or keys were encrypted again, or how many bytes were cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,6 +143,11 @@ impl Subject {
     pub fn bound_to(&mut self, connection: ConnectionId, reference: &str) {
         self.connection = Some(connection);
         self.reference = Some(reference.to_owned());
+    }
+
+    /// The component with this digest serves the provider's calls.
+    pub fn served_by(&mut self, digest: &str) {
+        self.component = Some(digest.get(..SHOWN_DIGITS).unwrap_or(digest).to_owned());
     }
 
     /// Refused because this scope is missing.
@@ -161,6 +179,9 @@ impl Subject {
 }
 
 const PASSWORD: &str = "password";
+
+/// As many digits as `keyway provider list` shows.
+const SHOWN_DIGITS: usize = 12;
 
 /// One event, before it has a place in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

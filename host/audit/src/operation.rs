@@ -158,6 +158,8 @@ operations! {
     /// A workspace's password rotations, likewise.
     ListRotations = "list_rotations", Read, Rotate;
 
+    /// Another component serves a provider type than did before.
+    ComponentChanged = "component_changed", Change, Admin;
     /// This log was continued after an unclean end: an unfinished and never acknowledged record was
     /// cut off.
     AuditRecovered = "audit_recovered", Change, Admin;

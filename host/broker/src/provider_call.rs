@@ -129,7 +129,13 @@ impl Opened {
     /// The same for calls of a change that has not begun yet: it begins when the first request is
     /// about to leave the sandbox.
     pub(crate) fn changing(self, trail: &Trail) -> Self {
+        self.note(trail);
         Self { change: Some(trail.clone()), ..self }
+    }
+
+    /// Notes in the trail which component serves the calls.
+    pub(crate) fn note(&self, trail: &Trail) {
+        trail.note(|subject| subject.served_by(self.provider.digest()));
     }
 
     /// The provider's description of itself.

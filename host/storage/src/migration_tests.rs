@@ -15,7 +15,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// For each migration, rows of the tables that it adds and values of the columns that it adds.
 /// Identifiers are sixteen letters.
-const ROWS: [&str; 17] = [
+const ROWS: [&str; 18] = [
     "INSERT INTO master_keys (term, key_id, uses, created_at) VALUES (1, CAST('master-key-00001' AS BLOB), 7, 1000);
      INSERT INTO workspaces (id, name, created_at, updated_at)
      VALUES (CAST('workspace-000001' AS BLOB), 'Acme', 1001, 1002), (CAST('workspace-000002' AS BLOB), 'Other', 1003, 1004);
@@ -75,6 +75,7 @@ const ROWS: [&str; 17] = [
      VALUES (CAST('rotation-0000001' AS BLOB), CAST('workspace-000002' AS BLOB), CAST('entry-0000000003' AS BLOB),
              'skipped', 1, 1030, 1031);",
     "",
+    "INSERT INTO components (provider_type, digest) VALUES ('1password', 'c0ffee');",
 ];
 
 /// A table's columns and their contents, row by row.

@@ -59,7 +59,7 @@ impl Connections {
         required("provider_type", &new.provider_type, PROVIDER_TYPE_LIMIT)?;
         // Before the provider is called.
         self.core.hold_keys(access.workspace()).await?;
-        let provider = self.provider(&new.provider_type)?;
+        let provider = self.provider(&new.provider_type).await?;
         check_tier(provider.description(), new.rate_limit_tier.as_deref())?;
         let (workspace, tier) = (access.workspace(), new.rate_limit_tier.as_deref());
         let checked = self.check_settings(workspace, &provider, new.settings, new.certificate_authorities, tier, trail);
@@ -149,7 +149,7 @@ impl Connections {
         let has_new_tier = changes.rate_limit_tier.is_some();
         if let Some(tier) = changes.rate_limit_tier {
             if tier.is_some() {
-                check_tier(self.provider(&record.provider_type)?.description(), tier.as_deref())?;
+                check_tier(self.provider(&record.provider_type).await?.description(), tier.as_deref())?;
             }
             record.rate_limit_tier = tier;
         }
@@ -168,8 +168,9 @@ impl Connections {
                     }
                     (None, authorities) => (self.open_settings(&record).await?.settings, authorities.flatten()),
                 };
-                let (provider, tier) = (self.provider(&record.provider_type)?, record.rate_limit_tier.as_deref());
-                let checked = self.check_settings(access.workspace(), &provider, settings, authorities, tier, trail).await?;
+                let (provider, tier) = (self.provider(&record.provider_type).await?, record.rate_limit_tier.as_deref());
+                let checked =
+                    self.check_settings(access.workspace(), &provider, settings, authorities, tier, trail).await?;
                 checked.describe(&mut record);
                 (checked.part, Some(checked.opened.into_parts()), checked.state)
             }
@@ -267,7 +268,7 @@ impl Connections {
     /// Opens a connection for calls, or returns the open one: its login session and network
     /// connections are reused for as long as the settings stay the same.
     pub(crate) async fn open(&self, record: &ConnectionRecord) -> Result<Opened, BrokerError> {
-        let provider = self.provider(&record.provider_type)?;
+        let provider = self.provider(&record.provider_type).await?;
         let key = (record.id, record.version);
         let (connection, guard) = match self.opened.get(&key) {
             Some(opened) => opened,
@@ -300,11 +301,15 @@ impl Connections {
         Opened { provider, connection, guard, turns, metrics: self.call_metrics.clone(), change: None }
     }
 
-    pub(crate) fn provider(&self, provider_type: &str) -> Result<Provider, BrokerError> {
-        self.providers.get(provider_type).ok_or_else(|| BrokerError::ProviderNotInstalled {
+    /// The provider of this type. A component that is used for the first time since another one
+    /// served is recorded first.
+    async fn provider(&self, provider_type: &str) -> Result<Provider, BrokerError> {
+        let provider = self.providers.get(provider_type).ok_or_else(|| BrokerError::ProviderNotInstalled {
             provider_type: provider_type.to_owned(),
             installed: self.providers.types(),
-        })
+        })?;
+        self.components.serves(&self.core, &self.providers, &provider).await?;
+        Ok(provider)
     }
 
     /// Checks that the connection exists, and returns the reference in its normal form, the only
@@ -320,7 +325,7 @@ impl Connections {
             Err(BrokerError::NotFound(_)) => return Err(InvalidInput::UnknownConnection.into()),
             connection => connection?,
         };
-        let provider = self.provider(&connection.provider_type)?;
+        let provider = self.provider(&connection.provider_type).await?;
         provider.normalize_reference(reference).await.map_err(|error| match error {
             CallError::Provider(error) if error.code == ErrorCode::InvalidReference => {
                 InvalidInput::Reference { message: error.message }.into()

@@ -30,6 +30,7 @@ impl Connections {
         let retry = async {
             let record = self.record(access.workspace(), id).await?;
             let opened = self.open(&record).await?;
+            opened.note(&trail);
             self.checks.begin(access.workspace())?;
             trail.begin().await?;
             opened.guard().end_pauses().await?;

@@ -125,6 +125,7 @@ impl Connections {
         let refresh = ProviderOperation::Refresh;
         let call = opened.call(refresh, (), |provider, connection, ()| Box::pin(provider.refresh(connection)));
         let trail = Trail::connection(state.connection_id);
+        opened.note(&trail);
         let refresh = async {
             trail.begin().await?;
             Ok(call.await?)

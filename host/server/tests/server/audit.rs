@@ -226,6 +226,41 @@ async fn a_root_that_was_replaced_by_an_older_one_is_found_after_short_commands_
 }
 
 #[test]
+fn each_call_names_the_component_that_served_it_and_each_change_of_the_component_is_recorded() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    let entry = folder.bind("somebody", "echo://item/one");
+    let list = |arguments: &[&str]| {
+        let all = [&["audit", "list", "--order", "oldest", "--json"], arguments].concat();
+        folder.run(&all).ok().json()["records"].as_array().unwrap().clone()
+    };
+    let digest = || folder.run(&["provider", "list", "--json"]).ok().json()[0]["digest"].as_str().unwrap().to_owned();
+    let (former, changes) = (digest(), ["--operation", "component_changed"]);
+    folder.run(&["resolve", &entry]).ok();
+    assert_eq!(list(&["--operation", "resolve"])[0]["component"], former[..12]);
+    assert_eq!(list(&["--operation", "connect"])[1]["component"], former[..12]);
+    assert!(list(&changes).is_empty(), "it is the first one");
+
+    // The same component with one more custom section.
+    let file = std::fs::read_dir(folder.providers()).unwrap().next().unwrap().unwrap();
+    let mut bytes = std::fs::read(file.path()).unwrap();
+    bytes.extend_from_slice(b"\x00\x05\x04note");
+    std::fs::write(file.path(), bytes).unwrap();
+    let new = digest();
+    assert_ne!(new, former);
+    for _ in 0..2 {
+        folder.run(&["resolve", &entry]).ok();
+    }
+    let [change] = &list(&changes)[..] else { panic!("it is recorded once") };
+    assert_eq!((&change["component"], &change["former_component"]), (&json!(new), &json!(former)));
+    assert_eq!((&change["provider_type"], &change["file"]), (&json!("echo"), &json!(file.file_name().to_str())));
+    assert_eq!(change["actor"]["type"], "system");
+    let served: Vec<_> = list(&["--operation", "resolve"]).iter().map(|record| record["component"].clone()).collect();
+    assert_eq!(served, [&former[..12], &new[..12], &new[..12]]);
+    let text = folder.run(&["audit", "list"]).ok().stdout;
+    assert!(text.contains(&format!("{} -> {}", &former[..12], &new[..12])), "{text}");
+}
+
+#[test]
 fn a_log_is_verified_in_a_folder_in_which_nothing_can_be_written() {
     let folder = Folder::connected(&["fixtures/echo"]);
     // In its place SQLite would make a file to be able to write.

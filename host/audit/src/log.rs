@@ -96,8 +96,10 @@ impl SegmentLog {
             let (folder, of_log) = (options.folder.clone(), key.clone());
             let see = move || segment::seen(&folder, &of_log, &segment::list(&folder)?);
             let seen = tokio::task::spawn_blocking(see).await.map_err(AuditError::failed)?;
+            // A folder that cannot be read says nothing; writing to it fails.
+            let seen = seen.unwrap_or_default();
             // First the root, and then the note: a process that ends between them is repeated.
-            let was_bound = roots.settle(&seen.map_err(AuditError::unreadable)?).await?.bound;
+            let was_bound = roots.settle(&seen).await?.bound;
             let is_first = note.note().await.map_err(AuditError::Failed)?;
             roots.bind(is_first && was_bound).await?;
         }

@@ -42,7 +42,12 @@ impl Connections {
 
     async fn remove(&self, access: &Access, id: ConnectionId, trail: &Trail) -> Result<(), BrokerError> {
         let workspace = access.workspace();
-        self.core.storage.connection(workspace, id).await?.ok_or(BrokerError::NotFound(Thing::Connection))?;
+        match self.core.storage.connection(workspace, id).await {
+            // A damaged one can be deleted, too.
+            Ok(Some(_)) | Err(StorageError::Damaged { .. }) => {}
+            Ok(None) => return Err(BrokerError::NotFound(Thing::Connection)),
+            Err(error) => return Err(error.into()),
+        }
         self.require_unused(access, id).await?;
         trail.begin().await?;
         for _ in 0..ATTEMPTS {

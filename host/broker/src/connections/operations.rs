@@ -241,7 +241,8 @@ impl Connections {
     pub async fn clear_cache(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
         let trail = Trail::connection(id);
         let clear = async {
-            self.record(access.workspace(), id).await?;
+            let found = self.core.storage.connection(access.workspace(), id).await?;
+            found.ok_or(BrokerError::NotFound(Thing::Connection))?;
             trail.begin().await?;
             if !self.core.storage.clear_cached_secrets(access.workspace(), id).await? {
                 return Err(BrokerError::NotFound(Thing::Connection));

@@ -265,12 +265,15 @@ impl Entries {
     pub async fn delete(&self, access: &Access, entry: &EntrySelector) -> Result<(), BrokerError> {
         let trail = Trail::selected(entry);
         let delete = async {
-            self.core.hold_keys(access.workspace()).await?;
-            let found = self.core.storage.entry(access.workspace(), entry).await?;
-            let found = found.ok_or(BrokerError::NotFound(Thing::Entry))?;
-            trail.note(|subject| subject.entry = Some(found.id));
+            let id = match self.core.storage.entry(access.workspace(), entry).await {
+                Ok(found) => found.ok_or(BrokerError::NotFound(Thing::Entry))?.id,
+                // A damaged one can be deleted, too.
+                Err(StorageError::Damaged { id, .. }) => id.into(),
+                Err(error) => return Err(error.into()),
+            };
+            trail.note(|subject| subject.entry = Some(id));
             // The constraint of the database decides.
-            self.require_no_open_rotation(access.workspace(), found.id).await?;
+            self.require_no_open_rotation(access.workspace(), id).await?;
             trail.begin().await?;
             let deleted =
                 self.core.storage.delete_entry(access.workspace(), entry).await.map_err(|error| match error {

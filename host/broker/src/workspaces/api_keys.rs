@@ -105,7 +105,6 @@ impl ApiKeys {
         let trail = Trail::api_key(record.id);
         let create = async {
             required("name", &record.name, NAME_LIMIT)?;
-            self.core.hold_keys(access.workspace()).await?;
             trail.begin().await?;
             self.core.storage.insert_api_key(&record).await.map_err(|error| match error {
                 StorageError::Conflict(Constraint::Reference) => BrokerError::NotFound(Thing::Workspace),

@@ -170,7 +170,12 @@ impl Workspaces {
         let id = access.workspace();
         let trail = Trail::new();
         let delete = async {
-            self.get(id).await?;
+            match self.core.storage.workspace(id).await {
+                // A damaged one can be deleted, too.
+                Ok(Some(_)) | Err(StorageError::Damaged { .. }) => {}
+                Ok(None) => return Err(BrokerError::NotFound(Thing::Workspace)),
+                Err(error) => return Err(error.into()),
+            }
             // The constraint of the database decides.
             let open = RotationFilter { states: RotationState::OPEN.to_vec(), entry: None };
             if !self.core.storage.rotations(id, &open, None, 1).await?.is_empty() {

@@ -2,9 +2,9 @@
 //!
 //! **Invariant:** a record holds neither secrets nor text that a client chooses freely. It holds
 //! identifiers, the names that administrators gave to API keys, and the operator's name. It holds
-//! item references, names of fields and leases, codes, and a request id, which the server accepts
-//! only when it is short and plain, and names of files in the provider folder. A vault entry's user and domain are left out, because the user
-//! can be the secret user name itself.
+//! item references, names of fields and leases, codes, names of files in the provider folder, and a
+//! request id, which the server accepts only when it is short and plain. A vault entry's user and
+//! domain are left out, because the user can be the secret user name itself.
 
 use std::borrow::Cow;
 use std::fmt;

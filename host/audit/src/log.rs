@@ -82,8 +82,8 @@ impl Drop for SegmentLog {
 }
 
 impl SegmentLog {
-    /// Opens the log. No file is changed before the first event; a log without a root gets its first
-    /// one.
+    /// Opens the log. No file is changed before the first event. A log that has no root gets its
+    /// first one.
     pub(crate) async fn open(
         options: SegmentOptions,
         key: AuditKey,

@@ -275,8 +275,8 @@ pub(crate) fn header(path: &Path, key: &AuditKey, name: Name) -> io::Result<Opti
     Ok(first_head(&line, key, name).map(|(header, _)| header))
 }
 
-/// The number of the newest root that a segment names: in its last record, or in its header. Numbers
-/// of roots ascend in a series.
+/// The number of the newest root that a segment names: in its last record, or in its header. They
+/// ascend in a series.
 pub(crate) fn newest_root(path: &Path, key: &AuditKey, name: Name) -> io::Result<u64> {
     let named = header(path, key, name)?.and_then(|header| header.root).unwrap_or(0);
     let file = open(path, OpenOptions::new().read(true))?;

@@ -1,9 +1,9 @@
 //! Auditing operations: every operation goes through [`Core::audited`].
 //!
 //! **Invariant:** a value is released, and a change has its first effect ([`Trail::begin`]), only
-//! after its record is as safe as the operation's kind demands ([`Kind`]). When the sink fails, hangs or panics, the operation
-//! fails with [`BrokerError::Audit`], and what it would have released is wiped. An operation that
-//! fails without having changed anything is recorded at a bounded rate
+//! after its record is as safe as the operation's kind demands ([`Kind`]). When the sink fails,
+//! hangs or panics, the operation fails with [`BrokerError::Audit`], and what it would have released
+//! is wiped. An operation that fails without having changed anything is recorded at a bounded rate
 //! ([`keyway_audit::Recorder`]).
 
 use keyway_audit::{

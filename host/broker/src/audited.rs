@@ -2,9 +2,9 @@
 //!
 //! **Invariant:** a value is released, and a change has its first effect ([`Trail::begin`]), only
 //! after its record is as safe as the operation's kind demands ([`Kind`]). When the sink fails,
-//! hangs or panics, the operation fails with [`BrokerError::Audit`], and what it would have released
-//! is wiped. An operation that fails without having changed anything is recorded at a bounded rate
-//! ([`keyway_audit::Recorder`]).
+//! hangs or panics, the operation fails with [`BrokerError::Audit`], and what it would have
+//! released is wiped. An operation that fails without having changed anything is recorded at a
+//! bounded rate ([`keyway_audit::Recorder`]).
 
 use keyway_audit::{
     AuditActor, AuditError, AuditEvent, Durability, ErrorKind, Kind, Operation, Outcome, Receipt, Trail,
@@ -103,7 +103,8 @@ impl Core {
             },
             Kind::Release | Kind::Listing | Kind::Change => true,
         };
-        if kind == Kind::Change && matches!(result, Err(BrokerError::Audit(_))) {
+        if kind == Kind::Change && event.begun.is_none() && matches!(result, Err(BrokerError::Audit(_))) {
+            // Its beginning could not be recorded.
             return result;
         }
         if event.begun.is_none() && result.is_err() {

@@ -2,22 +2,20 @@
 //!
 //! **Invariant:** a record holds neither secrets nor text that a client chooses freely. It holds
 //! identifiers, the names that administrators gave to API keys, and the operator's name. It holds
-//! item references, names of fields and leases, codes, and a request id, which the server accepts
-//! only when it is short and plain. A vault entry's user and domain are left out, because the user
-//! can be the secret user name itself.
+//! item references, names of fields and leases, codes, names of files in the provider folder, and a
+//! request id, which the server accepts only when it is short and plain. A vault entry's user and
+//! domain are left out, because the user can be the secret user name itself.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::OnceLock;
 
 use jiff::Timestamp;
-use keyway_storage::{ApiKeyId, ConnectionId, EntryId, EntrySelector, RotationId, Scope, WorkspaceId};
-use parking_lot::Mutex;
+use keyway_storage::{ApiKeyId, ConnectionId, EntryId, RotationId, Scope, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::AuditError;
 use crate::operation::Operation;
-use crate::outcome::{Outcome, Shortfall};
+use crate::outcome::Outcome;
 
 /// The actor, as it is recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -121,6 +119,19 @@ pub struct Subject {
     /// Where the released values came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<AuditSource>,
+    /// The component that the provider's calls were made with, by the first digits of its SHA-256.
+    /// For a change of the component: the whole SHA-256 of the new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub component: Option<String>,
+    /// For a change of the component: the SHA-256 of the one before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub former_component: Option<String>,
+    /// For a change of the component: the provider type that it serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_type: Option<String>,
+    /// For a change of the component: its file in the provider folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// How many things were listed (entries: only those whose values were released), how many
     /// values or keys were encrypted again, or how many bytes were cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,6 +143,11 @@ impl Subject {
     pub fn bound_to(&mut self, connection: ConnectionId, reference: &str) {
         self.connection = Some(connection);
         self.reference = Some(reference.to_owned());
+    }
+
+    /// The component with this digest serves the provider's calls.
+    pub fn served_by(&mut self, digest: &str) {
+        self.component = Some(digest.get(..SHOWN_DIGITS).unwrap_or(digest).to_owned());
     }
 
     /// Refused because this scope is missing.
@@ -164,79 +180,8 @@ impl Subject {
 
 const PASSWORD: &str = "password";
 
-/// What an operation is about. The operation fills it in while it runs.
-#[derive(Debug, Default)]
-pub struct Trail {
-    subject: Mutex<Subject>,
-    fell_short: OnceLock<Outcome>,
-}
-
-impl Trail {
-    /// Nothing is known yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// About a vault entry.
-    pub fn entry(id: EntryId) -> Self {
-        Self::about(Subject { entry: Some(id), ..Subject::default() })
-    }
-
-    /// A vault entry that is looked up. Nothing is known about an entry looked up by user and
-    /// domain until it is found.
-    pub fn selected(entry: &EntrySelector) -> Self {
-        match entry {
-            EntrySelector::Id(id) => Self::entry(*id),
-            EntrySelector::Pair { .. } => Self::new(),
-        }
-    }
-
-    /// About a connection.
-    pub fn connection(id: ConnectionId) -> Self {
-        Self::about(Subject { connection: Some(id), ..Subject::default() })
-    }
-
-    /// About an API key.
-    pub fn api_key(id: ApiKeyId) -> Self {
-        Self::about(Subject { api_key: Some(id), ..Subject::default() })
-    }
-
-    /// About a password rotation.
-    pub fn rotation(id: RotationId) -> Self {
-        Self::about(Subject { rotation: Some(id), ..Subject::default() })
-    }
-
-    fn about(subject: Subject) -> Self {
-        Self { subject: Mutex::new(subject), fell_short: OnceLock::new() }
-    }
-
-    /// Records what has become known.
-    pub fn note(&self, fill_in: impl FnOnce(&mut Subject)) {
-        fill_in(&mut self.subject.lock());
-    }
-
-    /// Whether values are being released.
-    pub fn releases(&self) -> bool {
-        !self.subject.lock().fields.is_empty()
-    }
-
-    /// What is known so far.
-    pub fn subject(&self) -> Subject {
-        self.subject.lock().clone()
-    }
-
-    /// Notes that the operation has a result for its caller but has not achieved its purpose. The
-    /// reason is recorded instead of `ok`.
-    pub fn fell_short(&self, shortfall: Shortfall) {
-        // The first of several reasons counts.
-        let _ = self.fell_short.set(shortfall.into());
-    }
-
-    /// The outcome of an operation that returned a result.
-    pub fn outcome(&self) -> Outcome {
-        self.fell_short.get().cloned().unwrap_or(Outcome::OK)
-    }
-}
+/// As many digits as `keyway provider list` shows.
+const SHOWN_DIGITS: usize = 12;
 
 /// One event, before it has a place in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,8 +1,9 @@
 //! The audit log: who got which secret, and who changed what. Written before anything is released.
 //!
 //! **Invariant:** every release of a secret value, every listing of items and every change is in
-//! the log before the caller has its result; a change also before it begins. Refusals are, too, up
-//! to a bounded rate; those beyond it are counted, and the counts recorded (`refusals.rs`). If the
+//! the log before the caller has its result; a change also before its first effect (`trail.rs`).
+//! Refusals are, too, up to a bounded rate; those beyond it are counted, and the counts recorded
+//! (`refusals.rs`). If the
 //! log cannot be written, nothing is released and nothing is changed. The broker ensures that, with
 //! the [`Recorder`]. No record holds a value (`event.rs`).
 //!
@@ -37,8 +38,8 @@
 //!   close.
 //!
 //! An attacker who can also write to the database can change or remove the root, or restore an
-//! older one. That is detected too, and stays a finding for ever, unless it is exactly an earlier
-//! root and the log is cut off exactly there: an older copy of everything, restored at once. Only a
+//! older one. That is detected too, and stays a finding for ever, unless the log is cut off where
+//! it names no newer root: an older copy of log and root, restored at once. Only a
 //! [`root`](AuditSink::root) that was kept elsewhere reveals that. The master key is enough to
 //! forge any log.
 //!
@@ -79,6 +80,7 @@ mod sync;
 mod tamper_tests;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod verify;
 mod writer;
 
@@ -90,7 +92,7 @@ use keyway_storage::Storage;
 pub use chain::{AUDIT_KEY, AuditKey};
 pub use error::{AuditCause, AuditError, InvalidQuery};
 pub use error_kind::ErrorKind;
-pub use event::{AuditActor, AuditEvent, AuditRecord, AuditSource, Subject, Trail};
+pub use event::{AuditActor, AuditEvent, AuditRecord, AuditSource, Subject};
 use log::SegmentLog;
 pub use log::{SEGMENT_BYTES, SegmentOptions};
 pub use operation::{Kind, Operation};
@@ -98,9 +100,10 @@ pub use outcome::{Outcome, OutcomeFilter, Shortfall};
 pub use problem::{AuditFinding, AuditProblem};
 pub use query::{AUDIT_RECORDS_PER_PAGE, AuditPage, AuditQuery, Cursor, Order};
 pub use recorder::{DEADLINE, Recorder};
-pub use root::{AuditRoot, InvalidRoot};
+pub use root::{AuditRoot, InvalidRoot, RootNote};
 pub use sink::{AuditSink, Durability, InMemoryAudit, Receipt};
 pub use sync::SYNC_INTERVAL;
+pub use trail::Trail;
 pub use verify::{AuditVerification, SeriesHead};
 
 /// Which audit log to use. There is no default: leaving it out would disable auditing.
@@ -113,18 +116,19 @@ pub enum Audit {
 }
 
 impl Audit {
-    /// Opens the log. `key`, `storage` and `clock` are for segment files.
+    /// Opens the log. `key`, `storage`, `clock` and `note` are for segment files.
     ///
     /// # Errors
-    /// [`AuditError::Failed`].
+    /// [`AuditError::Failed`]; when the log has no root yet, errors of the database and of `note`.
     pub async fn open(
         self,
         key: AuditKey,
         storage: Arc<dyn Storage>,
         clock: Arc<dyn Clock>,
+        note: &dyn RootNote,
     ) -> Result<Arc<dyn AuditSink>, AuditError> {
         Ok(match self {
-            Self::Segments(options) => Arc::new(SegmentLog::open(options, key, storage, clock).await?),
+            Self::Segments(options) => Arc::new(SegmentLog::open(options, key, storage, clock, note).await?),
             Self::Sink(sink) => sink,
         })
     }

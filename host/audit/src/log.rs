@@ -18,8 +18,9 @@ use crate::group_commit::{self, GroupCommit, Request, Shared};
 use crate::query::{AuditPage, AuditQuery, Positions};
 use crate::read;
 use crate::readers::Readers;
-use crate::root::{AuditRoot, Seen};
+use crate::root::{AuditRoot, RootNote, Seen};
 use crate::root_store::Roots;
+use crate::segment;
 use crate::sink::{AuditSink, Durability, Receipt};
 use crate::sync::Syncing;
 use crate::verify::{self, AuditVerification};
@@ -81,14 +82,27 @@ impl Drop for SegmentLog {
 }
 
 impl SegmentLog {
-    /// Opens the log. No file is touched before the first event.
+    /// Opens the log. No file is changed before the first event. A log that has no root gets its
+    /// first one.
     pub(crate) async fn open(
         options: SegmentOptions,
         key: AuditKey,
         storage: Arc<dyn Storage>,
         clock: Arc<dyn Clock>,
+        note: &dyn RootNote,
     ) -> Result<Self, AuditError> {
-        let roots = Arc::new(Roots::new(storage, key.clone(), clock.clone()));
+        let roots = Arc::new(Roots::new(storage, key.clone(), clock.clone(), note.is_noted()));
+        if !note.is_noted() {
+            let (folder, of_log) = (options.folder.clone(), key.clone());
+            let see = move || segment::seen(&folder, &of_log, &segment::list(&folder)?);
+            let seen = tokio::task::spawn_blocking(see).await.map_err(AuditError::failed)?;
+            // A folder that cannot be read says nothing; writing to it fails.
+            let seen = seen.unwrap_or_default();
+            // First the root, and then the note: a process that ends between them is repeated.
+            let was_bound = roots.settle(&seen).await?.bound;
+            let is_first = note.note().await.map_err(AuditError::Failed)?;
+            roots.bind(is_first && was_bound).await?;
+        }
         let syncing = Arc::new(Syncing::default());
         let shared = Arc::new(Shared::new(Writer {
             folder: options.folder.clone(),

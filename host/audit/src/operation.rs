@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | [`Release`](Kind::Release): a secret value is given to the caller | before the value is given out | within [`SYNC_INTERVAL`](crate::SYNC_INTERVAL) |
 //! | [`Listing`](Kind::Listing): what a provider's account holds, or this log, is shown | before it is shown | within that, too |
-//! | [`Change`](Kind::Change) | twice: as begun, before anything is touched, and with its outcome, before it is acknowledged | the first at once |
+//! | [`Change`](Kind::Change) | twice: as begun, before anything is touched or sent, and with its outcome, before it is acknowledged. One that is refused before it begins is a refusal | the first at once |
 //! | [`Read`](Kind::Read) of the broker's own records, credentials as clients have encrypted them included | when it is refused; and as a release, when a record has secrets in plain (of an entry's attributes) | within that, too |
 
 use std::fmt;
@@ -25,7 +25,7 @@ pub enum Kind {
     Release,
     /// Before it is shown.
     Listing,
-    /// As begun, before anything is touched, and with its outcome.
+    /// As begun, before anything is touched or sent, and with its outcome.
     Change,
     /// When it is refused, and when it gives out secrets in plain.
     Read,
@@ -158,6 +158,8 @@ operations! {
     /// A workspace's password rotations, likewise.
     ListRotations = "list_rotations", Read, Rotate;
 
+    /// Another component serves a provider type than did before.
+    ComponentChanged = "component_changed", Change, Admin;
     /// This log was continued after an unclean end: an unfinished and never acknowledged record was
     /// cut off.
     AuditRecovered = "audit_recovered", Change, Admin;

@@ -58,6 +58,8 @@ pub enum AuditProblem {
     },
     /// A line is not a record.
     NotARecord,
+    /// In the place of a segment is no regular file.
+    NotAFile,
     /// The first line of a segment was changed, or belongs to another segment.
     HeaderChanged,
     /// Whole segments are missing.
@@ -82,8 +84,11 @@ pub enum AuditProblem {
     RootChanged,
     /// The root in the database is older than the log: the database is an earlier copy.
     RootOlder,
-    /// There is neither a log nor a root, but the database was used.
+    /// There is neither a log nor a root, but the host's key says that there was a root.
     LogMissing,
+    /// The host's key was an earlier copy, which said neither that rows are sealed nor that there
+    /// is a root, although there was one.
+    HostKeyOlder,
     /// The root that was kept elsewhere was not made by this log.
     KeptRootForeign,
     /// The root in the database is older than the root that was kept elsewhere: database and log
@@ -119,11 +124,15 @@ impl fmt::Display for AuditProblem {
             Self::RootMissing => {
                 f.write_str("the root of the log in the database was removed, so ends of series may be missing")
             }
+            Self::NotAFile => f.write_str("this is no regular file, so it was not read"),
             Self::RootChanged => f.write_str("the root of the log in the database was changed"),
             Self::RootOlder => f.write_str("the database is older than the log; an earlier copy was restored"),
             Self::LogMissing => {
-                f.write_str("there was no log although the database had been used; all of it may be missing")
+                f.write_str("there was no log although the database had one; all of it may be missing")
             }
+            Self::HostKeyOlder => f.write_str(
+                "an earlier copy of the host's key was put into the database, so changed rows may have been sealed as they were",
+            ),
             Self::KeptRootForeign => f.write_str("the given root was not made by this log, or was changed"),
             Self::RolledBack { root, kept } => write!(
                 f,

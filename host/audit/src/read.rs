@@ -4,7 +4,7 @@
 //! so a filter that matches almost nothing costs a bounded time. The next page continues from
 //! there. A read stops when its caller is gone.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -219,7 +219,7 @@ pub(crate) enum Lines {
 impl Lines {
     /// From this place of the file on, or from its beginning or end.
     pub(crate) fn open(path: &Path, order: Order, from: Option<u64>) -> io::Result<Self> {
-        let mut file = File::open(path)?;
+        let mut file = segment::open(path, OpenOptions::new().read(true))?;
         Ok(match order {
             Order::Oldest => {
                 let from = file.seek(SeekFrom::Start(from.unwrap_or(0)))?;

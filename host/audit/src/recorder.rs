@@ -13,6 +13,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt;
+use jiff::Timestamp;
 use keyway_clock::Clock;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
@@ -58,6 +59,12 @@ impl Recorder {
             records: Counter::default(),
             failures: Counter::default(),
         }
+    }
+
+    /// The time for a record: in milliseconds, like the times in the database.
+    pub(crate) fn timestamp(&self) -> Timestamp {
+        let now = self.clock.now().timestamp();
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
     }
 
     /// Where the events go.

@@ -3,8 +3,8 @@
 //!
 //! **Invariant:** of each kind, the first [`ONE_BY_ONE`] refusals in a [`WINDOW`] are recorded one
 //! by one, and the others are counted. When the window is over, one record tells their number. A
-//! kind is an actor, an operation and an outcome, in a workspace. Releases and changes are never
-//! counted here: each has its own record.
+//! kind is an actor, an operation and an outcome, in a workspace. Releases, and changes that have
+//! begun, are never counted here: each has its own record.
 //!
 //! The end of the process loses the counts of the last window, unless the log is closed in order.
 

@@ -12,21 +12,24 @@
 //! series that are begun under it ([`judge`]). Removing the new root as well leads to the same
 //! note.
 //!
-//! What tells a removed root from a database that never had one: each segment's header names the
-//! root under which it was begun, and a log of an earlier release begins such a segment before its
-//! next record. Restoring the log *and* the database to the same earlier state goes undetected,
-//! unless a root that was kept elsewhere is compared.
+//! What tells a removed root from a database that never had one: the first root is stored when the
+//! log is opened for the first time, and then the host's key says so under the master key
+//! ([`RootNote`]). Each record and each segment's header names the root of its time, so an older
+//! root is a finding, too. Restoring the log *and* the root to the same earlier state goes
+//! undetected, unless a root that was kept elsewhere is compared.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use keyway_storage::AuditAnchorRecord;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::chain::{AuditKey, Head, Line, Tag};
+use crate::error::AuditCause;
 use crate::problem::AuditProblem;
 
 /// Stands in the place of the MAC before, so no line of a series passes for a root or the other way
@@ -43,6 +46,9 @@ pub(crate) struct Root {
     pub(crate) at: Timestamp,
     /// The last record of each series that is safe on the disk.
     pub(crate) heads: BTreeMap<u32, Head>,
+    /// Whether the host's key said that there is a root when this one was made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) bound: bool,
     /// What was found wrong when the log went on in spite of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) findings: Vec<Noted>,
@@ -93,8 +99,16 @@ impl Root {
         self.findings.iter().any(|noted| noted.found == *found)
     }
 
+    /// Notes a finding, once.
+    pub(crate) fn note(&mut self, found: Found, at: Timestamp) {
+        if !self.notes(&found) {
+            self.findings.push(Noted { at, found });
+        }
+    }
+
     /// Adds what another root says.
     fn merge(&mut self, other: &Self) {
+        self.bound |= other.bound;
         for (series, head) in &other.heads {
             self.advance(*series, *head);
         }
@@ -140,14 +154,27 @@ impl FromStr for AuditRoot {
     }
 }
 
+/// Where the host notes, under its master key, that the audit log has a root.
+#[async_trait]
+pub trait RootNote: Send + Sync {
+    /// Whether that was noted when the host was opened.
+    fn is_noted(&self) -> bool;
+
+    /// Notes it. Returns whether it was not noted before.
+    ///
+    /// # Errors
+    /// Errors of the database and of a key service.
+    async fn note(&self) -> Result<bool, AuditCause>;
+}
+
 /// What the database says about the root.
 #[derive(Debug, Default)]
 pub(crate) struct Stored {
     pub(crate) rows: Vec<Vec<u8>>,
     /// Of a release that had no root. Read only when there is no row.
     pub(crate) anchors: Vec<AuditAnchorRecord>,
-    /// Whether workspaces exist, so that something was recorded before. Likewise.
-    pub(crate) in_use: bool,
+    /// Whether the host's key says that there is a root.
+    pub(crate) is_noted: bool,
 }
 
 /// What the files say about the root.
@@ -155,7 +182,7 @@ pub(crate) struct Stored {
 pub(crate) struct Seen {
     /// The series that have files.
     pub(crate) series: Vec<u32>,
-    /// The highest number of a root that a header names; 0 when none does.
+    /// The highest number of a root that a record or a header names; 0 when none does.
     pub(crate) root: u64,
 }
 
@@ -188,8 +215,10 @@ pub(crate) fn judge(key: &AuditKey, stored: &Stored, known: &Root, seen: &Seen) 
         }
     } else if !stored.rows.is_empty() {
         finds(None, AuditProblem::RootChanged);
-    } else if least > 0 {
+    } else if least > 0 || (stored.is_noted && !seen.series.is_empty()) {
         finds(None, AuditProblem::RootMissing);
+    } else if stored.is_noted {
+        finds(None, AuditProblem::LogMissing);
     } else {
         for anchor in &stored.anchors {
             if key.is_anchor(anchor.series, anchor.number, &anchor.head, &anchor.mac) {
@@ -197,9 +226,6 @@ pub(crate) fn judge(key: &AuditKey, stored: &Stored, known: &Root, seen: &Seen) 
             } else {
                 finds(Some(anchor.series), AuditProblem::AnchorChanged);
             }
-        }
-        if stored.in_use && stored.anchors.is_empty() && seen.series.is_empty() {
-            finds(None, AuditProblem::LogMissing);
         }
     }
     root.number = root.number.max(least);

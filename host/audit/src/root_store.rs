@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use keyway_clock::Clock;
@@ -15,7 +16,8 @@ use tokio::sync::{MutexGuard, Notify};
 use tracing::{error, warn};
 
 use crate::chain::{AuditKey, Head};
-use crate::root::{Judged, Noted, Root, Seen, Stored, judge};
+use crate::problem::AuditProblem;
+use crate::root::{Found, Judged, Root, Seen, Stored, judge};
 
 /// The shortest interval between roots, so a busy log costs the database one small write a second.
 pub(crate) const EVERY: Duration = Duration::from_secs(1);
@@ -29,6 +31,8 @@ pub(crate) struct Roots {
     storage: Arc<dyn Storage>,
     key: AuditKey,
     clock: Arc<dyn Clock>,
+    /// Whether the host's key says that there is a root.
+    is_noted: AtomicBool,
     /// The root as last read or stored.
     known: Mutex<Arc<Root>>,
     /// Heads that are safe on the disk but not stored yet.
@@ -40,11 +44,12 @@ pub(crate) struct Roots {
 }
 
 impl Roots {
-    pub(crate) fn new(storage: Arc<dyn Storage>, key: AuditKey, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(storage: Arc<dyn Storage>, key: AuditKey, clock: Arc<dyn Clock>, is_noted: bool) -> Self {
         Self {
             storage,
             key,
             clock,
+            is_noted: AtomicBool::new(is_noted),
             known: Mutex::default(),
             unstored: Mutex::default(),
             storing: tokio::sync::Mutex::default(),
@@ -69,6 +74,19 @@ impl Roots {
     /// Makes the database have a good root, which notes what was wrong.
     pub(crate) async fn settle(&self, seen: &Seen) -> Result<Arc<Root>, StorageError> {
         self.update(&self.storing.lock().await, seen, |_| {}).await
+    }
+
+    /// The host's key says that there is a root. `again`: it did not say so before, although a root
+    /// was made while it did.
+    pub(crate) async fn bind(&self, again: bool) -> Result<(), StorageError> {
+        self.is_noted.store(true, Ordering::Release);
+        let now = self.clock.now().timestamp();
+        let bind = |root: &mut Root| {
+            if again {
+                root.note(Found { series: None, problem: AuditProblem::HostKeyOlder }, now);
+            }
+        };
+        self.update(&self.storing.lock().await, &Seen::default(), bind).await.map(drop)
     }
 
     /// Takes a number for a new series into the root: that of a series that was never begun, or the
@@ -143,10 +161,9 @@ impl Roots {
             let stored = self.stored().await?;
             let judged = judge(&self.key, &stored, &self.known(), seen);
             let (mut root, now) = (judged.root.clone(), self.clock.now().timestamp());
-            for found in judged.found.into_iter().filter(|found| !judged.root.notes(found)) {
-                root.findings.push(Noted { at: now, found });
-            }
+            judged.found.into_iter().for_each(|found| root.note(found, now));
             change(&mut root);
+            root.bound |= self.is_noted.load(Ordering::Acquire);
             if judged.row.is_none() || root != judged.root {
                 (root.number, root.at) = (root.number.saturating_add(1), now);
                 let line = root.seal(&self.key).map_err(|error| StorageError::Failed(error.into()))?;
@@ -170,11 +187,8 @@ impl Roots {
 
     async fn stored(&self) -> Result<Stored, StorageError> {
         let rows = self.storage.audit_roots().await?;
-        if !rows.is_empty() {
-            return Ok(Stored { rows, ..Stored::default() });
-        }
-        let anchors = self.storage.audit_anchors().await?;
-        Ok(Stored { rows, anchors, in_use: self.storage.is_in_use().await? })
+        let anchors = if rows.is_empty() { self.storage.audit_anchors().await? } else { Vec::new() };
+        Ok(Stored { rows, anchors, is_noted: self.is_noted.load(Ordering::Acquire) })
     }
 }
 
@@ -188,7 +202,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn whatever_was_published_is_stored_once_storing_returns_although_another_task_stores_it() {
         let storage = Arc::new(SqliteStorage::in_memory().await.unwrap());
-        let roots = Arc::new(Roots::new(storage, AuditKey::new(&[9; 32]), Arc::new(SystemClock::new())));
+        let roots = Arc::new(Roots::new(storage, AuditKey::new(&[9; 32]), Arc::new(SystemClock::new()), false));
         for number in 1..=1_000 {
             roots.publish(1, Head { number, ..Head::NONE });
             let other = roots.clone();

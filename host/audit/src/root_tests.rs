@@ -2,8 +2,10 @@
 //! database, but without the audit key. Verifying never calls them good: not at once, not after
 //! further records, and not after a restart.
 
+use std::sync::atomic::Ordering;
+
 use jiff::Timestamp;
-use keyway_storage::{AuditAnchorRecord, AuditRootStorage, SqliteStorage, WorkspaceId};
+use keyway_storage::{AuditAnchorRecord, AuditRootStorage, SqliteStorage};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, SqlitePool};
 
@@ -16,12 +18,18 @@ fn key() -> AuditKey {
     AuditKey::new(&[9; 32])
 }
 
-/// A log of two series with twelve and six records, in a database that is a file.
-async fn two_series() -> (Lab, SqlitePool) {
+/// A log in a database that is a file.
+async fn in_a_file() -> (Lab, SqlitePool) {
     let mut lab = Lab::new().await;
     let path = lab.folder.path().join("keyway.db");
     lab.storage = Arc::new(SqliteStorage::open(&path).await.unwrap());
     let database = SqlitePool::connect_with(SqliteConnectOptions::new().filename(path)).await.unwrap();
+    (lab, database)
+}
+
+/// The same with two series of twelve and six records.
+async fn two_series() -> (Lab, SqlitePool) {
+    let (lab, database) = in_a_file().await;
     let (one, other) = (lab.open().await, lab.open().await);
     for number in 0..12 {
         lab.append(&one).await.unwrap();
@@ -197,26 +205,93 @@ async fn a_root_of_an_older_copy_of_the_database_is_found_for_ever() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_gone_with_its_root_is_missed_as_long_as_the_database_is_in_use() {
+async fn an_older_root_is_found_as_soon_as_one_record_names_a_newer_one() {
     let (lab, database) = two_series().await;
-    let row = "INSERT INTO workspaces (id, name, created_at, updated_at) VALUES (?, 'Acme', 0, 0)";
-    sqlx::query(row).bind(WorkspaceId::generate().as_uuid()).execute(&database).await.unwrap();
+    let older = lab.storage.audit_roots().await.unwrap().remove(0);
+    // As many short commands do: they continue the series, and begin no segment.
+    lab.append_and_close(1).await;
+    lab.append_and_close(1).await;
+    assert_eq!(lab.files().len(), 2);
+    sqlx::query("UPDATE audit_roots SET root = ?").bind(older).execute(&database).await.unwrap();
+    is_found_for_ever(&lab, |problem| *problem == AuditProblem::RootOlder, "an older root").await;
+}
+
+#[tokio::test]
+async fn a_log_that_is_gone_with_its_root_is_missed_whatever_the_database_holds() {
+    let (lab, database) = two_series().await;
     std::fs::remove_dir_all(lab.audit()).unwrap();
     run(&database, "DELETE FROM audit_roots").await;
     is_found_for_ever(&lab, |problem| *problem == AuditProblem::LogMissing, "everything").await;
+}
+
+#[tokio::test]
+async fn a_root_is_missed_from_the_first_start_on_although_nothing_was_recorded() {
+    let (lab, database) = in_a_file().await;
+    assert!(lab.verify().await.is_good());
+    run(&database, "DELETE FROM audit_roots").await;
+    is_found_for_ever(&lab, |problem| *problem == AuditProblem::LogMissing, "the first root").await;
+}
+
+#[tokio::test]
+async fn an_earlier_copy_of_the_hosts_key_does_not_make_the_log_a_new_one() {
+    // The root is still there.
+    let (lab, _) = two_series().await;
+    lab.noted.store(false, Ordering::Relaxed);
+    is_found_for_ever(&lab, |problem| *problem == AuditProblem::HostKeyOlder, "an earlier key").await;
+    // The root is gone, but the log names it.
+    let (lab, database) = two_series().await;
+    run(&database, "DELETE FROM audit_roots").await;
+    lab.noted.store(false, Ordering::Relaxed);
+    is_found_for_ever(&lab, |problem| *problem == AuditProblem::RootMissing, "an earlier key and no root").await;
+    // Two processes that open a new log at the same time find nothing.
+    let lab = Lab::new().await;
+    let (one, other) = tokio::join!(lab.open(), lab.open());
+    lab.append(&one).await.unwrap();
+    lab.append(&other).await.unwrap();
+    lab.close([one, other]).await;
+    assert!(lab.verify().await.is_good());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_no_file_is_neither_read_nor_written_nor_waited_for() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    for what in ["a pipe", "a link"] {
+        let (lab, _) = two_series().await;
+        let (away, at) = (lab.folder.path().join("away"), lab.file(1, 1));
+        std::fs::rename(&at, &away).unwrap();
+        match what {
+            "a pipe" => mkfifoat(CWD, &at, Mode::RWXU).unwrap(),
+            _ => std::os::unix::fs::symlink(&away, &at).unwrap(),
+        }
+        let before = std::fs::read(&away).unwrap();
+        let log = lab.open().await;
+        lab.append(&log).await.unwrap();
+        let verified = log.verify(None).await.unwrap();
+        let problems: Vec<_> = verified.findings.iter().map(|found| (&*found.file, &found.problem)).collect();
+        assert!(problems.contains(&("00001-00000001.jsonl", &AuditProblem::NotAFile)), "{what}: {problems:?}");
+        let error = log.read(&AuditQuery::default()).await.unwrap_err().to_string();
+        assert!(error.contains(&*at.to_string_lossy()) && error.contains("not a regular file"), "{error}");
+        log.close().await;
+        assert_eq!(std::fs::read(&away).unwrap(), before, "{what}");
+    }
 }
 
 /// Makes a log look like one of a release that had anchors and no root: with the headers of that
 /// release, and the chain made anew.
 async fn as_of_an_earlier_release(lab: &Lab, database: &SqlitePool) {
     run(database, "DELETE FROM audit_roots").await;
+    lab.noted.store(false, Ordering::Relaxed);
     for series in [1, 2] {
         let (mut previous, mut number, mut out) = (START, 0, Vec::new());
         for (index, line) in lab.lines(&lab.file(series, 1)).iter().enumerate() {
             let from = out.len();
             let (body, _) = line.rsplit_once(",\"mac\"").unwrap();
-            let body = if index == 0 { body.split_once(",\"root\"").unwrap().0 } else { body };
-            out.extend_from_slice(body.as_bytes());
+            let (before, root) = body.split_once(",\"root\":").unwrap();
+            out.extend_from_slice(before.as_bytes());
+            if index > 0 {
+                out.extend_from_slice(root.trim_start_matches(|digit: char| digit.is_ascii_digit()).as_bytes());
+            }
             previous = key().finish(&previous, &mut out, from);
             number = index as u64;
         }
@@ -232,15 +307,13 @@ async fn as_of_an_earlier_release(lab: &Lab, database: &SqlitePool) {
 async fn a_log_of_an_earlier_release_gets_its_root_once() {
     let (lab, database) = two_series().await;
     as_of_an_earlier_release(&lab, &database).await;
-    assert!(lab.verify().await.is_good(), "verifying needs no root");
-    assert!(lab.storage.audit_roots().await.unwrap().is_empty(), "and makes none");
+    assert!(lab.verify().await.is_good());
+    assert_eq!(lab.root().await.heads[&2].number, 6, "taken over from the anchors");
     lab.append_and_close(1).await;
     let verified = lab.verify().await;
     assert!(verified.is_good() && verified.records == 19, "{verified:?}");
     assert_eq!(lab.root().await.heads[&2].number, 6);
     assert!(lab.storage.audit_anchors().await.unwrap().is_empty());
-    // The next record is in a segment that names the root, so the root can no longer go unnoticed.
-    assert_eq!(lab.files(), [lab.file(1, 1), lab.file(1, 2), lab.file(2, 1)]);
     run(&database, "DELETE FROM audit_roots").await;
     is_found_for_ever(&lab, |problem| *problem == AuditProblem::RootMissing, "its first root").await;
 }

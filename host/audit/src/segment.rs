@@ -4,7 +4,7 @@
 //! audit/00001-00000007.jsonl        segment 7 of series 1
 //!   {"segment":7,"series":1,"key":1,"number":5012,"previous":"<mac of record 5012>","at":...,
 //!    "root":17,"heads":{"2":{"number":9,"mac":"<mac of its record 9>"}},"mac":...}
-//!   {"number":5013,"at":...,...,"mac":...}
+//!   {"number":5013,"root":17,"at":...,...,"mac":...}
 //! ```
 //!
 //! **Each writing process has its own series,** so the command line is audited while a server runs.
@@ -26,6 +26,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use keyway_storage::private_file;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::chain::{AuditKey, Head, Line, Tag};
 use crate::root::{Root, Seen};
@@ -140,7 +141,7 @@ impl Segment {
         let path = name.in_folder(folder);
         private_file::create(&path, &line)?;
         sync_folder(folder)?;
-        let file = OpenOptions::new().read(true).append(true).open(&path)?;
+        let file = open(&path, OpenOptions::new().read(true).append(true))?;
         file.try_lock().map_err(io::Error::from)?;
         let segment = Self { name, path, file: Arc::new(file), length: line.len() as u64 };
         Ok((segment, Head { number: head.number, tag }))
@@ -150,7 +151,10 @@ impl Segment {
     /// holds it, or when it is not the last.
     pub(crate) fn take_up(folder: &Path, name: Name, key: &AuditKey) -> io::Result<Option<TakenUp>> {
         let path = name.in_folder(folder);
-        let file = OpenOptions::new().read(true).append(true).open(&path)?;
+        let file = match open(&path, OpenOptions::new().read(true).append(true)) {
+            Err(error) if is_not_a_file(&error) => return Ok(Some(TakenUp::Broken)),
+            opened => opened?,
+        };
         match file.try_lock() {
             Err(fs::TryLockError::WouldBlock) => return Ok(None),
             locked => locked?,
@@ -161,15 +165,14 @@ impl Segment {
         }
         let size = file.metadata()?.len();
         let (lines, length) = last_lines(&file, size)?;
-        let (Some(heads), Some(header)) = (head_of(&lines, key, name), header(&path, key, name)?) else {
+        let (Some(heads), Some(_)) = (head_of(&lines, key, name), header(&path, key, name)?) else {
             return Ok(Some(TakenUp::Broken));
         };
         if length < size {
             file.set_len(length)?;
         }
         let segment = Self { name, path, file: Arc::new(file), length };
-        let knows_roots = header.root.is_some();
-        Ok(Some(TakenUp::Good { segment, heads, knows_roots, cut_off: size - length }))
+        Ok(Some(TakenUp::Good { segment, heads, cut_off: size - length }))
     }
 
     /// Reserves space on the disk behind the end of the file, without making the file longer.
@@ -208,13 +211,11 @@ pub(crate) enum TakenUp {
         segment: Segment,
         /// Its head. For a segment without records also the head that its header follows.
         heads: (Head, Option<Head>),
-        /// Whether its header names a root.
-        knows_roots: bool,
         /// How many bytes of an unfinished line were cut off.
         cut_off: u64,
     },
-    /// Its last line was not written by this log. The file is left unchanged, for `verify` to
-    /// report.
+    /// Its last line was not written by this log, or it is no file. It is left unchanged, for
+    /// `verify` to report.
     Broken,
 }
 
@@ -235,7 +236,7 @@ fn last_lines(mut file: &File, size: u64) -> io::Result<(Vec<Vec<u8>>, u64)> {
 
 /// The length of a file up to the end of its last whole line.
 pub(crate) fn whole_lines(path: &Path) -> io::Result<u64> {
-    let file = File::open(path)?;
+    let file = open(path, OpenOptions::new().read(true))?;
     let size = file.metadata()?.len();
     Ok(last_lines(&file, size)?.1)
 }
@@ -269,18 +270,27 @@ pub(crate) fn first_head(line: &[u8], key: &AuditKey, name: Name) -> Option<(Hea
 /// The header of a segment's file, if it was written as that.
 pub(crate) fn header(path: &Path, key: &AuditKey, name: Name) -> io::Result<Option<Header>> {
     let mut line = Vec::new();
-    BufReader::new(File::open(path)?).take(LINE_LIMIT as u64).read_until(b'\n', &mut line)?;
+    BufReader::new(open(path, OpenOptions::new().read(true))?).take(LINE_LIMIT as u64).read_until(b'\n', &mut line)?;
     line.pop_if(|byte| *byte == b'\n');
     Ok(first_head(&line, key, name).map(|(header, _)| header))
 }
 
-/// What the last segments of these series say about the root. Numbers of roots ascend in a series.
+/// The number of the newest root that a segment names: in its last record, or in its header. They
+/// ascend in a series.
+pub(crate) fn newest_root(path: &Path, key: &AuditKey, name: Name) -> io::Result<u64> {
+    let named = header(path, key, name)?.and_then(|header| header.root).unwrap_or(0);
+    let file = open(path, OpenOptions::new().read(true))?;
+    let (lines, _) = last_lines(&file, file.metadata()?.len())?;
+    let is_good = head_of(&lines, key, name).is_some();
+    Ok(lines.last().filter(|_| is_good).and_then(|line| root_of(line)).map_or(named, |root| root.max(named)))
+}
+
+/// What the last segments of these series say about the root.
 pub(crate) fn seen(folder: &Path, key: &AuditKey, all: &BTreeMap<u32, Vec<Name>>) -> io::Result<Seen> {
     let mut seen = Seen { series: all.keys().copied().collect(), root: 0 };
     for name in all.values().filter_map(|segments| segments.last()) {
         // A file that is gone by now, or that was never a segment, says nothing.
-        let header = header(&name.in_folder(folder), key, *name).ok().flatten();
-        seen.root = seen.root.max(header.and_then(|header| header.root).unwrap_or(0));
+        seen.root = seen.root.max(newest_root(&name.in_folder(folder), key, *name).unwrap_or(0));
     }
     Ok(seen)
 }
@@ -292,9 +302,47 @@ pub(crate) fn parse_header(line: &[u8]) -> Option<Header> {
 
 /// The number of a record, from the beginning of its line.
 pub(crate) fn number_of(line: &[u8]) -> Option<u64> {
-    let rest = line.strip_prefix(br#"{"number":"#)?;
-    let digits = rest.split(|byte| !byte.is_ascii_digit()).next()?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    Some(number_at(line.strip_prefix(br#"{"number":"#)?)?.0)
+}
+
+/// The number of the root that a record names, likewise. `None` in records of earlier releases.
+fn root_of(line: &[u8]) -> Option<u64> {
+    let (_, rest) = number_at(line.strip_prefix(br#"{"number":"#)?)?;
+    Some(number_at(rest.strip_prefix(br#","root":"#)?)?.0)
+}
+
+/// The number at the beginning of a text, and what follows it.
+fn number_at(text: &[u8]) -> Option<(u64, &[u8])> {
+    let (digits, rest) = text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count());
+    Some((std::str::from_utf8(digits).ok()?.parse().ok()?, rest))
+}
+
+/// Opens a segment. What is no regular file is refused: a pipe would hang, and a link leads
+/// elsewhere.
+pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    let opened = options.open(path);
+    let is_file = match &opened {
+        Ok(file) => file.metadata()?.is_file(),
+        // What cannot be opened at all may be a link or a socket.
+        Err(_) => fs::symlink_metadata(path).map_or(true, |found| found.is_file()),
+    };
+    if is_file { opened } else { Err(io::Error::new(io::ErrorKind::InvalidInput, NotAFile(path.to_owned()))) }
+}
+
+/// In the place of a segment is something else than a file.
+#[derive(Debug, Error)]
+#[error("{} is not a regular file; remove it", .0.display())]
+struct NotAFile(PathBuf);
+
+/// Whether an error is that of [`open`] about what is no regular file.
+pub(crate) fn is_not_a_file(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|source| source.is::<NotAFile>())
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,10 +16,23 @@ use crate::event::Subject;
 use crate::root::Root;
 
 pub(super) struct Lab {
+    /// Whether the host's key says that there is a root.
+    pub(super) noted: AtomicBool,
     pub(super) folder: TempDir,
     pub(super) storage: Arc<SqliteStorage>,
     pub(super) clock: Arc<ManualClock>,
     pub(super) options: SegmentOptions,
+}
+
+#[async_trait::async_trait]
+impl RootNote for Lab {
+    fn is_noted(&self) -> bool {
+        self.noted.load(Ordering::Relaxed)
+    }
+
+    async fn note(&self) -> Result<bool, AuditCause> {
+        Ok(!self.noted.swap(true, Ordering::Relaxed))
+    }
 }
 
 impl Lab {
@@ -27,6 +41,7 @@ impl Lab {
         let options = SegmentOptions::new(folder.path().join("audit"));
         let start = Timestamp::from_second(1_800_000_000).unwrap();
         Self {
+            noted: AtomicBool::new(false),
             folder,
             storage: Arc::new(SqliteStorage::in_memory().await.unwrap()),
             clock: Arc::new(ManualClock::new(start)),
@@ -36,7 +51,7 @@ impl Lab {
 
     pub(super) async fn open(&self) -> SegmentLog {
         let key = AuditKey::new(&[9; 32]);
-        SegmentLog::open(self.options.clone(), key, self.storage.clone(), self.clock.clone()).await.unwrap()
+        SegmentLog::open(self.options.clone(), key, self.storage.clone(), self.clock.clone(), self).await.unwrap()
     }
 
     pub(super) fn audit(&self) -> &Path {

@@ -73,13 +73,23 @@ pub(crate) struct Survey {
 pub(crate) fn survey(folder: &Path, key: &AuditKey) -> io::Result<Survey> {
     let files = segment::list(folder)?;
     let mut survey = Survey { seen: Seen { series: files.keys().copied().collect(), root: 0 }, heads: Vec::new() };
-    for name in files.into_values().flatten() {
-        if let Some(header) = segment::header(&name.in_folder(folder), key, name)? {
-            survey.seen.root = survey.seen.root.max(header.root.unwrap_or(0));
-            survey.heads.extend(header.heads);
-        }
+    for name in files.values().flatten() {
+        // What is no file says nothing, and is found later.
+        let header = or_no_file(segment::header(&name.in_folder(folder), key, *name), None)?;
+        survey.heads.extend(header.into_iter().flat_map(|header| header.heads));
+    }
+    for name in files.values().filter_map(|segments| segments.last()) {
+        let root = or_no_file(segment::newest_root(&name.in_folder(folder), key, *name), 0)?;
+        survey.seen.root = survey.seen.root.max(root);
     }
     Ok(survey)
+}
+
+fn or_no_file<T>(result: io::Result<T>, otherwise: T) -> io::Result<T> {
+    match result {
+        Err(error) if segment::is_not_a_file(&error) => Ok(otherwise),
+        result => result,
+    }
 }
 
 /// Checks the log in `folder`. `judged` must have been read after `survey`, and `kept` is a root
@@ -198,8 +208,13 @@ impl Series<'_> {
                 self.found(&last_file, None, AuditProblem::SegmentsMissing { first, last });
             }
             expected = name.segment.saturating_add(1);
-            self.segment(*name)?;
-            self.note_unfinished(*name, index + 1 == segments.len())?;
+            match Lines::open(&name.in_folder(self.folder), Order::Oldest, None) {
+                Err(error) if segment::is_not_a_file(&error) => self.found(&last_file, None, AuditProblem::NotAFile),
+                lines => {
+                    self.segment(*name, lines?)?;
+                    self.note_unfinished(*name, index + 1 == segments.len())?;
+                }
+            }
         }
         self.report_unmatched();
         if let Some((last, _)) = self.vouched.last_key_value()
@@ -238,9 +253,8 @@ impl Series<'_> {
         }
     }
 
-    fn segment(&mut self, name: Name) -> io::Result<()> {
+    fn segment(&mut self, name: Name, mut lines: Lines) -> io::Result<()> {
         let file = name.file_name();
-        let mut lines = Lines::open(&name.in_folder(self.folder), Order::Oldest, None)?;
         self.result.segments += 1;
         let first = lines.next()?;
         self.header(name, &file, first.as_deref());

@@ -139,9 +139,10 @@ impl Writer {
     fn append(&mut self, events: &[impl AsRef<[u8]>]) -> io::Result<u64> {
         let Some(open) = &mut self.open else { return Err(io::Error::other("no segment is open")) };
         let (first, mut head) = (open.head.number + 1, open.head);
+        let root = self.roots.known().number;
         self.buffer.clear();
         for event in events {
-            head = add_line(&mut self.buffer, &self.key, &head, event.as_ref())?;
+            head = add_line(&mut self.buffer, &self.key, &head, root, event.as_ref())?;
         }
         open.end = End::Torn;
         (&*open.segment.file).write_all(&self.buffer)?;
@@ -208,17 +209,13 @@ impl Writer {
             for name in all.values().filter_map(|segments| segments.last()) {
                 match Segment::take_up(&self.folder, *name, &self.key)? {
                     None => continue,
-                    Some(TakenUp::Good { segment, heads: (head, before), knows_roots, cut_off }) => {
+                    Some(TakenUp::Good { segment, heads: (head, before), cut_off }) => {
                         // Read the root now that no other process writes the series. An earlier one
                         // may predate another process's records, and a series that was cut off
                         // since would be continued as if nothing had happened.
                         let root = self.wait_for(self.roots.settle(&seen))?;
                         if may_follow(&root, name.series, &head, before.as_ref()) {
                             self.open = Some(Open { segment, head, end: End::Whole });
-                            if !knows_roots {
-                                // From here on the log itself says that it has a root.
-                                self.begin_after(*name, head)?;
-                            }
                             return Ok(cut_off);
                         }
                     }
@@ -256,12 +253,13 @@ impl Writer {
     }
 }
 
-/// Adds an event to the buffer, as the line after `head`.
-fn add_line(buffer: &mut Vec<u8>, key: &AuditKey, head: &Head, event: &[u8]) -> io::Result<Head> {
+/// Adds an event to the buffer, as the line after `head`. It names the root of its time, so a root
+/// that is older than the log is noticed.
+fn add_line(buffer: &mut Vec<u8>, key: &AuditKey, head: &Head, root: u64, event: &[u8]) -> io::Result<Head> {
     let members = event.strip_prefix(b"{").and_then(|event| event.strip_suffix(b"}"));
     let members = members.ok_or_else(|| io::Error::other("an event is not an object"))?;
     let (from, number) = (buffer.len(), head.number + 1);
-    write!(buffer, "{{\"number\":{number},")?;
+    write!(buffer, "{{\"number\":{number},\"root\":{root},")?;
     buffer.extend_from_slice(members);
     let tag = key.finish(&head.tag, buffer, from);
     Ok(Head { number, tag })

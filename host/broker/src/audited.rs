@@ -1,10 +1,10 @@
 //! Auditing operations: every operation goes through [`Core::audited`].
 //!
-//! **Invariant:** a value is released, and a change is begun, only after its record is as safe as
-//! the operation's kind demands ([`Kind`]). When the sink fails, hangs or panics, the operation
-//! fails with [`BrokerError::Audit`], and what it would have released is wiped. An operation that
-//! fails without having changed anything is recorded at a bounded rate
-//! ([`keyway_audit::Recorder`]).
+//! **Invariant:** a value is released, and a change has its first effect ([`Trail::begin`]), only
+//! after its record is as safe as the operation's kind demands ([`Kind`]). When the sink fails,
+//! hangs or panics, the operation fails with [`BrokerError::Audit`], and what it would have
+//! released is wiped. An operation that fails without having changed anything is recorded at a
+//! bounded rate ([`keyway_audit::Recorder`]).
 
 use keyway_audit::{
     AuditActor, AuditError, AuditEvent, Durability, ErrorKind, Kind, Operation, Outcome, Receipt, Trail,
@@ -16,14 +16,18 @@ use crate::core::Core;
 use crate::error::BrokerError;
 
 impl Core {
-    /// Runs an operation and records it: checks the scope that the operation needs, records a
-    /// change before it begins, and records how the operation ended before its result is released.
-    /// `trail` says what the operation is about: its content at the start is always recorded, and
-    /// `body` may add to it.
+    /// Runs an operation and records it: checks the scope that the operation needs, and records
+    /// how the operation ended before its result is released. `trail` says what the operation is
+    /// about, and `body` may add to it. The body of a change calls [`Trail::begin`] once everything
+    /// is known that could refuse it, before its first effect.
     ///
     /// ```text
     /// let trail = Trail::entry(id);
-    /// self.core.audited(access, Operation::DeleteEntry, &trail, async { ... }).await
+    /// self.core.audited(access, Operation::DeleteEntry, &trail, async {
+    ///     ... // what may refuse it
+    ///     trail.begin().await?;
+    ///     ... // what it changes
+    /// }).await
     /// ```
     pub(crate) async fn audited<T>(
         &self,
@@ -81,10 +85,10 @@ impl Core {
         self.ensure_open()?;
         let kind = event.operation.kind();
         if kind == Kind::Change {
-            let begun = self.record(event, Outcome::BEGUN, trail, Durability::Synced).await?;
-            event.begun = Some(begun.number);
+            trail.changes(self.recorder.clone(), event.clone());
         }
         let result = body.await;
+        event.begun = trail.begun();
         if let Err(error) = &result {
             self.damage.note(self.now(), error);
         }
@@ -99,15 +103,19 @@ impl Core {
             },
             Kind::Release | Kind::Listing | Kind::Change => true,
         };
-        if kind != Kind::Change && result.is_err() {
+        if kind == Kind::Change && event.begun.is_none() && matches!(result, Err(BrokerError::Audit(_))) {
+            // Its beginning could not be recorded.
+            return result;
+        }
+        if event.begun.is_none() && result.is_err() {
             // Nothing was released or changed, so the log bounds how many of these it takes.
             if is_recorded {
                 self.fill_in(event, outcome, trail);
                 self.recorder.refuse(event).await?;
             }
         } else if is_recorded {
-            let recorded = self.record(event, outcome, trail, Durability::Written).await;
-            let is_changed = kind == Kind::Change && result.is_ok();
+            let recorded = self.record(event, outcome, trail).await;
+            let is_changed = event.begun.is_some() && result.is_ok();
             recorded.map_err(|error| if is_changed { error.after_a_change() } else { error })?;
         }
         result
@@ -118,15 +126,9 @@ impl Core {
     }
 
     /// Records the operation with this outcome and the trail's present subject.
-    async fn record(
-        &self,
-        event: &mut AuditEvent,
-        outcome: Outcome,
-        trail: &Trail,
-        durability: Durability,
-    ) -> Result<Receipt, AuditError> {
+    async fn record(&self, event: &mut AuditEvent, outcome: Outcome, trail: &Trail) -> Result<Receipt, AuditError> {
         self.fill_in(event, outcome, trail);
-        self.recorder.append(event, durability).await
+        self.recorder.append(event, Durability::Written).await
     }
 
     fn fill_in(&self, event: &mut AuditEvent, outcome: Outcome, trail: &Trail) {

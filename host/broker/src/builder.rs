@@ -18,7 +18,7 @@ use crate::broker::{Broker, Inner};
 use crate::cache::{CacheOptions, SecretCache};
 use crate::call_metrics::CallMetrics;
 use crate::codes::Codes;
-use crate::connections::{Checks, Connections, LISTS_BYTES, Providers, none_opened};
+use crate::connections::{Checks, Components, Connections, LISTS_BYTES, Providers, none_opened};
 use crate::core::{Core, Damage};
 use crate::database::Database;
 use crate::durable_state::start_refreshes;
@@ -178,7 +178,7 @@ impl BrokerBuilder {
         }
         let guards = Guards::new(parts.storage.clone(), parts.clock.clone(), fingerprints, parts.budgets);
         let audit_key = AuditKey::new(&keyring.host_key().derive(AUDIT_KEY));
-        let sink = audit.open(audit_key, parts.storage.clone(), parts.clock.clone()).await?;
+        let sink = audit.open(audit_key, parts.storage.clone(), parts.clock.clone(), &keyring).await?;
         let core = Arc::new(Core {
             storage: parts.storage,
             recorder: Arc::new(Recorder::new(sink, parts.clock.clone())),
@@ -202,6 +202,7 @@ impl BrokerBuilder {
             cache: cache.clone(),
             call_metrics: CallMetrics::default(),
             checks: Checks::new(core.clock.clone()),
+            components: Components::default(),
         });
         let states = RecordCache::new(RECORDS, &changes);
         let items = Arc::new(Items { core: core.clone(), cache, states });

@@ -111,7 +111,7 @@ fn error_of(failure: &CallFailure) -> Cow<'static, str> {
             SandboxError::Host(_) => "host",
             _ => "sandbox-limit",
         },
-        CallFailure::Call(_) | CallFailure::Host(_) => "host",
+        CallFailure::Call(_) | CallFailure::NotRecorded(_) | CallFailure::Host(_) => "host",
         // The budget was spent, or the breaker opened, while the call ran.
         CallFailure::NotCalled(_) => "request-kept-back",
     };

@@ -73,6 +73,7 @@ impl Database {
             let row = damaged.iter().find(|row| row.table == table && row.id == id);
             let row = row.ok_or(BrokerError::NotFound(Thing::DamagedRow))?;
             trail.note(|subject| name(subject, row));
+            trail.begin().await?;
             let table = if row.table == WORKSPACE_KEYS { "workspaces" } else { row.table };
             let deleted =
                 self.core.storage.delete_row(table, &row.id, row.workspace).await.map_err(|error| match error {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use keyway_audit::{AuditError, Trail};
 use keyway_budget::{Guard, LONGEST_RETRY_PAUSE, NotCalled, Outcome, Pass, ProviderOperation, Refusal, Share, Shares};
 use keyway_runtime::contract::Description;
 use keyway_runtime::egress::{RequestEffect, RequestGate};
@@ -35,6 +36,8 @@ pub(crate) struct Opened {
     pub(crate) guard: Arc<Guard>,
     pub(crate) turns: Turns,
     pub(crate) metrics: CallMetrics,
+    /// The change that the calls belong to.
+    pub(crate) change: Option<Trail>,
 }
 
 /// A workspace's share of the calls that the host may run at once. The runtime bounds the calls of
@@ -80,6 +83,8 @@ pub(crate) enum CallFailure {
     Call(CallError),
     /// It was not made.
     NotCalled(NotCalled),
+    /// The beginning of the change could not be recorded, so nothing was sent.
+    NotRecorded(Arc<AuditError>),
     /// The host could not make it, or not count it.
     Host(String),
 }
@@ -112,12 +117,27 @@ impl From<CallFailure> for BrokerError {
         match failure {
             CallFailure::Call(error) => error.into(),
             CallFailure::NotCalled(not_called) => Self::NotCalled(not_called),
+            CallFailure::NotRecorded(error) => {
+                Arc::try_unwrap(error).unwrap_or_else(|error| AuditError::unwritable(error.to_string())).into()
+            }
             CallFailure::Host(message) => Self::Host(message.into()),
         }
     }
 }
 
 impl Opened {
+    /// The same for calls of a change that has not begun yet: it begins when the first request is
+    /// about to leave the sandbox.
+    pub(crate) fn changing(self, trail: &Trail) -> Self {
+        self.note(trail);
+        Self { change: Some(trail.clone()), ..self }
+    }
+
+    /// Notes in the trail which component serves the calls.
+    pub(crate) fn note(&self, trail: &Trail) {
+        trail.note(|subject| subject.served_by(self.provider.digest()));
+    }
+
     /// The provider's description of itself.
     pub(crate) fn description(&self) -> &Description {
         self.provider.description()
@@ -181,7 +201,8 @@ impl Opened {
     ) -> (Result<T, CallFailure>, Option<Duration>) {
         let began = Instant::now();
         let (sent, kept_back) = (AtomicU32::new(0), Mutex::default());
-        let gate = Arc::new(CallGate { guard: self.guard.clone(), operation, pass, sent, kept_back });
+        let (guard, change) = (self.guard.clone(), self.change.clone());
+        let gate = Arc::new(CallGate { guard, change, operation, pass, sent, kept_back });
         let result = match self.turns.take().await {
             Ok(_turn) => call(&self.provider, &self.connection.with_gate(gate.clone()), about).await,
             Err(busy) => Err(busy.into()),
@@ -270,6 +291,7 @@ fn outcome_of<T>(result: &Result<T, CallError>) -> Outcome {
 /// Admits or refuses the requests of one call on their way out of the sandbox, and counts them.
 struct CallGate {
     guard: Arc<Guard>,
+    change: Option<Trail>,
     operation: ProviderOperation,
     pass: Pass,
     sent: AtomicU32,
@@ -281,6 +303,12 @@ impl RequestGate for CallGate {
     async fn admit(&self, effect: RequestEffect) -> Result<(), String> {
         match self.guard.admit(self.operation, effect, self.pass).await {
             Ok(()) => {
+                if let Some(change) = &self.change
+                    && let Err(error) = change.begin().await
+                {
+                    self.kept_back.lock().get_or_insert(CallFailure::NotRecorded(Arc::new(error)));
+                    return Err("the beginning of the change could not be recorded".into());
+                }
                 self.sent.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }

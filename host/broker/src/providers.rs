@@ -20,6 +20,12 @@ impl Providers {
         self.fixed.get(provider_type).cloned().or_else(from_folder)
     }
 
+    /// The file in the folder that the component with this digest was loaded from.
+    pub(crate) fn file_of(&self, digest: &str) -> Option<String> {
+        let mut files = self.folder.iter().flat_map(ProviderFolder::files);
+        files.find(|file| file.digest.as_deref() == Some(digest)).map(|file| file.file)
+    }
+
     /// All providers in the order of their types.
     pub fn list(&self) -> Vec<Provider> {
         let from_folder = self.folder.iter().flat_map(ProviderFolder::providers);

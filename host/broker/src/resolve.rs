@@ -322,6 +322,7 @@ impl Resolver {
         trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         let connection = self.connections.record(access.workspace(), binding.connection_id).await?;
         let opened = self.connections.open(&connection).await?;
+        opened.note(trail);
         Ok(Some((connection.item(&binding.reference), opened)))
     }
 
@@ -378,6 +379,7 @@ impl Resolver {
             fields: Fields { one_time_code: fields.one_time_code && codes, ..fields },
             rejected: rejected.clone(),
         };
+        opened.note(trail);
         let asked_at = u64::try_from(self.core.timestamp().as_millisecond()).unwrap_or(0);
         let found = self.items.cache.get(lookup, move |fields| {
             Box::pin(async move {
@@ -394,6 +396,9 @@ impl Resolver {
             })
         });
         let found = found.await?;
+        if found.source != Source::Live {
+            trail.note(|subject| subject.component = None);
+        }
         let (fetched, timings) = (found.fetched, Timings { total: started.elapsed(), provider: found.provider_time });
         let credentials = fetched.credentials;
         debug!(entry = %entry.id, source = ?found.source, total = ?timings.total, provider = ?timings.provider, "resolved");

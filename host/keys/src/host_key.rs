@@ -19,7 +19,10 @@ const NAME: &str = "host";
 
 /// The key of a host, from which single-purpose keys are derived: 256 random bits, stored only
 /// wrapped.
-pub struct HostKey(KeyBytes);
+pub struct HostKey {
+    key: KeyBytes,
+    has_audit_root: bool,
+}
 
 impl std::fmt::Debug for HostKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -51,7 +54,7 @@ impl HostKey {
                 Some(record) => {
                     let place = place_of(&record);
                     let key = master_keys.unwrap(storage, record.master_term, &record.wrapped_key, &place).await?;
-                    let key = Self(key);
+                    let key = Self { key, has_audit_root: record.has_audit_root };
                     key.unlock_rows(storage, master_keys, record, now).await.map(|()| key)
                 }
                 None => Self::generate(storage, master_keys, now).await,
@@ -69,16 +72,17 @@ impl HostKey {
         if !storage.all_workspace_keys().await?.is_empty() {
             return Err(KeyError::NoHostKey);
         }
-        let key = Self(random_key()?);
+        let key = Self { key: random_key()?, has_audit_root: false };
         let mut record = HostKeyRecord {
             name: NAME.to_owned(),
             wrapped_key: Vec::new(),
             master_term: FIRST_TERM,
             rows_sealed: true,
+            has_audit_root: false,
             version: 1,
             created_at: now,
         };
-        (record.master_term, record.wrapped_key) = master_keys.wrap(storage, &key.0, &place_of(&record), now).await?;
+        (record.master_term, record.wrapped_key) = master_keys.wrap(storage, &key.key, &place_of(&record), now).await?;
         storage.insert_host_key(&record).await?;
         storage.unlock_rows(Arc::new(key.row_seals()));
         Ok(key)
@@ -98,10 +102,56 @@ impl HostKey {
         if record.rows_sealed {
             return Ok(());
         }
-        (record.rows_sealed, record.version) = (true, record.version + 1);
-        let (term, wrapped_key) = master_keys.wrap(storage, &self.0, &place_of(&record), now).await?;
+        record.rows_sealed = true;
+        Ok(storage.seal_rows(&self.wrapped_again(record, storage, master_keys, now).await?).await?)
+    }
+
+    /// Whether the audit log had a root when the key was opened.
+    pub fn has_audit_root(&self) -> bool {
+        self.has_audit_root
+    }
+
+    /// Notes that the audit log has a root: from then on the wrapped host key says so, and a root
+    /// that is gone was removed. Returns whether it was not noted before.
+    ///
+    /// # Errors
+    /// Errors of the database and of a key service.
+    pub async fn note_audit_root(
+        &self,
+        storage: &dyn Storage,
+        master_keys: &MasterKeys,
+        now: Timestamp,
+    ) -> Result<bool, KeyError> {
+        loop {
+            let mut record = storage.host_key(NAME).await?.ok_or(KeyError::NoHostKey)?;
+            if record.has_audit_root {
+                return Ok(false);
+            }
+            // Only what the host wrote is wrapped again.
+            let place = place_of(&record);
+            master_keys.unwrap(storage, record.master_term, &record.wrapped_key, &place).await?;
+            record.has_audit_root = true;
+            let record = self.wrapped_again(record, storage, master_keys, now).await?;
+            match storage.replace_host_key(&record).await {
+                // Another process was first, or has replaced the master key in the meantime.
+                Err(StorageError::Conflict(Constraint::KeyTerm)) => {}
+                replaced => return Ok(replaced.map(|()| true)?),
+            }
+        }
+    }
+
+    /// The record's next version, with the key bound to what the record says.
+    async fn wrapped_again(
+        &self,
+        mut record: HostKeyRecord,
+        storage: &dyn Storage,
+        master_keys: &MasterKeys,
+        now: Timestamp,
+    ) -> Result<HostKeyRecord, KeyError> {
+        record.version += 1;
+        let (term, wrapped_key) = master_keys.wrap(storage, &self.key, &place_of(&record), now).await?;
         (record.master_term, record.wrapped_key) = (term, wrapped_key);
-        Ok(storage.seal_rows(&record).await?)
+        Ok(record)
     }
 
     /// The key of the seals of rows.
@@ -113,7 +163,7 @@ impl HostKey {
     /// the host key or about keys for other purposes. A purpose is a unique name such as
     /// `acme.v1.code-cache`; names that begin with `keyway.` are Keyway's.
     pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
-        derive(&self.0, None, purpose.as_bytes())
+        derive(&self.key, None, purpose.as_bytes())
     }
 }
 
@@ -124,7 +174,12 @@ pub fn place_of(record: &HostKeyRecord) -> Vec<u8> {
         workspace: WorkspaceId::from(uuid::Uuid::nil()),
         table: "host_keys",
         row: record.name.as_bytes(),
-        column: if record.rows_sealed { "wrapped_key of sealed rows" } else { "wrapped_key" },
+        column: match (record.rows_sealed, record.has_audit_root) {
+            (false, false) => "wrapped_key",
+            (true, false) => "wrapped_key of sealed rows",
+            (false, true) => "wrapped_key of an audit log",
+            (true, true) => "wrapped_key of sealed rows and an audit log",
+        },
         version: record.version,
     }
     .encode()
@@ -160,7 +215,7 @@ mod tests {
 
     #[test]
     fn keys_for_two_purposes_have_nothing_in_common_and_the_key_prints_as_a_placeholder() {
-        let key = HostKey(KeyBytes::new([7; 32]));
+        let key = HostKey { key: KeyBytes::new([7; 32]), has_audit_root: false };
         assert_ne!(key.derive("acme.v1.one"), key.derive("acme.v1.other"));
         assert_eq!(format!("{key:?}"), "HostKey([REDACTED])");
     }

@@ -20,6 +20,10 @@ use crate::redact::Redactor;
 /// How much the component may write at once; it may do so repeatedly.
 const WRITE_PERMIT: usize = 64 << 10;
 
+/// How many lines of a call are logged. More is a component that logs in a loop: a call may print
+/// 32,000 of them.
+const LOGGED_LINES: usize = 100;
+
 /// The level of a line. Mirrors `log.level` of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift)]
 #[component(enum)]
@@ -118,7 +122,7 @@ impl Output {
             let whole_lines = kept.text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
             kept.text.truncate(whole_lines);
         }
-        let mut withheld = 0;
+        let (mut withheld, mut lines) = (0, 0_usize);
         for (level, piece) in kept.pieces().filter(|(level, piece)| !piece.is_empty() && level.is_logged()) {
             let text = Zeroizing::new(String::from_utf8_lossy(piece).into_owned());
             let Some(clean) = redactor.clean(&text) else {
@@ -126,6 +130,10 @@ impl Output {
                 continue;
             };
             for line in clean.lines().filter(|line| !line.trim().is_empty()) {
+                lines += 1;
+                if lines > LOGGED_LINES {
+                    continue;
+                }
                 let line = plain(line);
                 match level {
                     Level::Error => tracing::error!(target: "keyway::provider", provider, operation, "{line}"),
@@ -134,6 +142,10 @@ impl Output {
                     Level::Debug => tracing::debug!(target: "keyway::provider", provider, operation, "{line}"),
                 }
             }
+        }
+        if lines > LOGGED_LINES {
+            let left_out = lines - LOGGED_LINES;
+            tracing::warn!(target: "keyway::provider", provider, operation, left_out, "the provider printed more lines than are logged of one call");
         }
         if withheld > 0 {
             tracing::warn!(target: "keyway::provider", provider, operation, withheld_bytes = withheld, "the provider's output is withheld, because the call received more than can be searched for secrets");
@@ -213,6 +225,10 @@ impl AsyncWrite for Output {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracing_subscriber::layer::SubscriberExt;
+
     use super::*;
 
     #[test]
@@ -237,6 +253,29 @@ mod tests {
         assert_eq!(pieces[0], (Level::Debug, &b"printed\n"[..]));
         assert_eq!(pieces[1], (Level::Warn, &b"one\ntwo\n"[..]));
         assert_eq!(pieces[2], (Level::Debug, &b"printed again"[..]));
+    }
+
+    /// Counts the lines of the log.
+    struct Lines(Arc<AtomicUsize>);
+
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Lines {
+        fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_component_that_prints_in_a_loop_makes_a_bounded_number_of_log_lines() {
+        let lines = Arc::new(AtomicUsize::new(0));
+        let subscriber = tracing_subscriber::registry().with(Lines(lines.clone()));
+        let output = Output::new(64 << 10);
+        tracing::subscriber::with_default(subscriber, || {
+            for (printed, logged) in [(LOGGED_LINES, LOGGED_LINES), (30_000, LOGGED_LINES + 1)] {
+                output.keep("x\n".repeat(printed).as_bytes());
+                output.log("provider", "resolve", &Redactor::default());
+                assert_eq!(lines.swap(0, Ordering::Relaxed), logged, "{printed}");
+            }
+        });
     }
 
     #[test]

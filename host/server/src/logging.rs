@@ -1,5 +1,8 @@
 //! Log lines on standard error, and panics that log no values.
 //!
+//! A server's lines are written by a thread of their own, because standard error may be a pipe that
+//! is full. Lines that find the queue full are dropped and counted. Commands write theirs at once.
+//!
 //! **Invariant:** no secret is in a log. This program's own lines never contain one. The levels
 //! `debug` and `trace` of other libraries are dropped whatever the filter says, because an HTTP or
 //! TLS library may show what it carries. Of a panic only the place is logged; the message is added
@@ -7,12 +10,15 @@
 
 use std::fmt;
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use keyway::request;
 use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -27,9 +33,48 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Starts logging.
-pub(crate) fn start(filter: Targets, format: LogFormat) {
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+/// How many lines wait for a reader of standard error: some megabytes.
+const QUEUE: usize = 10_000;
+
+/// How often dropped lines are reported.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+/// The thread that writes lines. When this is dropped, lines that wait are written, unless that
+/// takes longer than a second.
+pub(crate) struct Background {
+    dropped: ErrorCounter,
+    _thread: WorkerGuard,
+}
+
+impl Background {
+    /// Reports in the log how many lines were dropped, until the program ends.
+    pub(crate) fn report_dropped(&self) {
+        let dropped = self.dropped.clone();
+        tokio::spawn(async move {
+            let mut told = 0;
+            loop {
+                tokio::time::sleep(REPORT_EVERY).await;
+                let lines = dropped.dropped_lines();
+                if lines != told {
+                    tracing::warn!(lines = lines - told, "log lines were dropped, because standard error was not read");
+                    told = lines;
+                }
+            }
+        });
+    }
+}
+
+/// Starts logging, in the background for a server.
+pub(crate) fn start(filter: Targets, format: LogFormat, is_server: bool) -> Option<Background> {
+    let (writer, background) = if is_server {
+        let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE).thread_name("log");
+        let (writer, thread) = builder.finish(std::io::stderr());
+        let dropped = writer.error_counter();
+        (BoxMakeWriter::new(writer), Some(Background { dropped, _thread: thread }))
+    } else {
+        (BoxMakeWriter::new(std::io::stderr), None)
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match format {
         LogFormat::Json => {
             let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
@@ -45,6 +90,7 @@ pub(crate) fn start(filter: Targets, format: LogFormat) {
     };
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter_fn(may_speak)).with_filter(filter)).try_init();
     std::panic::set_hook(Box::new(report_panic));
+    background
 }
 
 /// Adds the request's id to each line that is logged during the request.

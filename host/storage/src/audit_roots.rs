@@ -31,10 +31,6 @@ pub trait AuditRootStorage: Send + Sync + 'static {
     /// and returns `false` unless the stored roots are exactly `known`.
     async fn put_audit_root(&self, known: &[Vec<u8>], old: Option<&[u8]>, new: &[u8]) -> Result<bool, StorageError>;
 
-    /// Whether there are workspaces, so that something was recorded before. Rows count whether
-    /// their seals are good or not.
-    async fn is_in_use(&self) -> Result<bool, StorageError>;
-
     /// The anchors of a release before the first root, in the order of their series. A row with an
     /// impossible value has a MAC of zeros.
     async fn audit_anchors(&self) -> Result<Vec<AuditAnchorRecord>, StorageError>;

@@ -46,6 +46,12 @@ pub enum StorageError {
         /// The row.
         id: Uuid,
     },
+    /// The host's key says that no row is sealed, but some are.
+    #[error(
+        "the host's key in the database is an earlier copy than the rows, so it was put back by something else. \
+         Restore the whole database from one backup"
+    )]
+    AlreadySealed,
     /// Another writer kept the database locked for longer than this one waits. The change did not
     /// happen and may be retried.
     #[error("the database was busy with other changes for too long; try again in a moment")]

@@ -30,6 +30,8 @@ pub struct HostKeyRecord {
     /// Whether the rows of the database are sealed, part of what the wrapped key is bound to.
     /// `false` only until a database from before the seals is opened.
     pub rows_sealed: bool,
+    /// Whether the audit log has a root, likewise. `false` until the first one is stored.
+    pub has_audit_root: bool,
     /// The row's version, part of what the wrapped key is bound to.
     pub version: u64,
     /// When it was made.
@@ -87,8 +89,14 @@ pub trait KeyStorage: Send + Sync + 'static {
     /// Seals all rows of a database from before the seals, and replaces the host key's record by
     /// this one, whose version is the next one. Fails with
     /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm), without any change, when the host key
-    /// has changed meanwhile.
+    /// has changed meanwhile, and with [`StorageError::AlreadySealed`] when a row has a seal: the
+    /// host key's record is then an earlier copy.
     async fn seal_rows(&self, host_key: &HostKeyRecord) -> Result<(), StorageError>;
+
+    /// Replaces the host key's record by this one, whose version is the next one, and which differs
+    /// in how the key is wrapped. Fails with [`Constraint::KeyTerm`](crate::Constraint::KeyTerm),
+    /// without any change, when the host key has changed meanwhile.
+    async fn replace_host_key(&self, host_key: &HostKeyRecord) -> Result<(), StorageError>;
 
     /// A workspace's keys in the order of their terms; empty when there is no such workspace.
     async fn workspace_keys(&self, workspace: WorkspaceId) -> Result<Vec<WorkspaceKeyRecord>, StorageError>;

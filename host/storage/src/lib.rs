@@ -19,6 +19,7 @@
 
 mod audit_roots;
 mod budgets;
+mod components;
 mod connection_states;
 mod connections;
 mod damage;
@@ -53,6 +54,7 @@ pub use budgets::{
     BreakerRecord, BudgetStorage, PauseReason, PauseRecord, RequestCount, RequestKind, RequestReservation,
     ReservedRequests,
 };
+pub use components::ComponentStorage;
 pub use connection_states::{ConnectionStateRecord, ConnectionStateStorage};
 pub use connections::{ConnectionRecord, ConnectionStorage, DependentEntries, DependentEntry};
 pub use damage::{DamageStorage, DamagedRow};
@@ -87,6 +89,7 @@ pub trait Storage:
     + EntryStorage
     + RotationStorage
     + BudgetStorage
+    + ComponentStorage
     + AuditRootStorage
     + DamageStorage
 {

@@ -15,7 +15,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// For each migration, rows of the tables that it adds and values of the columns that it adds.
 /// Identifiers are sixteen letters.
-const ROWS: [&str; 16] = [
+const ROWS: [&str; 18] = [
     "INSERT INTO master_keys (term, key_id, uses, created_at) VALUES (1, CAST('master-key-00001' AS BLOB), 7, 1000);
      INSERT INTO workspaces (id, name, created_at, updated_at)
      VALUES (CAST('workspace-000001' AS BLOB), 'Acme', 1001, 1002), (CAST('workspace-000002' AS BLOB), 'Other', 1003, 1004);
@@ -74,6 +74,8 @@ const ROWS: [&str; 16] = [
     "INSERT INTO rotations (id, workspace_id, entry_id, state, version, created_at, updated_at)
      VALUES (CAST('rotation-0000001' AS BLOB), CAST('workspace-000002' AS BLOB), CAST('entry-0000000003' AS BLOB),
              'skipped', 1, 1030, 1031);",
+    "",
+    "INSERT INTO components (provider_type, digest) VALUES ('1password', 'c0ffee');",
 ];
 
 /// A table's columns and their contents, row by row.
@@ -142,6 +144,7 @@ async fn seal_rows(storage: &SqliteStorage) {
         wrapped_key: vec![12],
         master_term: 1,
         rows_sealed: false,
+        has_audit_root: false,
         version: 1,
         created_at: Timestamp::UNIX_EPOCH,
     };
@@ -149,6 +152,8 @@ async fn seal_rows(storage: &SqliteStorage) {
     let sealed = HostKeyRecord { rows_sealed: true, version: 2, ..new };
     storage.seal_rows(&sealed).await.unwrap();
     assert!(matches!(storage.seal_rows(&sealed).await, Err(StorageError::Conflict(Constraint::KeyTerm))), "once");
+    let again = HostKeyRecord { version: 3, ..sealed.clone() };
+    assert!(matches!(storage.seal_rows(&again).await, Err(StorageError::AlreadySealed)), "none has a seal before");
     assert_eq!(storage.host_key("host").await.unwrap(), Some(sealed));
 }
 

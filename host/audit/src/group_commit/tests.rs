@@ -47,7 +47,7 @@ impl Lab {
             segment_bytes: 1 << 20,
             key: key.clone(),
             clock: clock.clone(),
-            roots: Arc::new(Roots::new(storage, key, clock)),
+            roots: Arc::new(Roots::new(storage, key, clock, false)),
             runtime: Handle::current(),
             syncing: Arc::default(),
             open: Some(Open { segment, head: Head::NONE, end: End::Whole }),

@@ -37,6 +37,7 @@ impl Connections {
             // Recorded only once it is known to be a reference: other text may be anything.
             trail.note(|subject| subject.bound_to(id, &reference));
             let opened = self.open(&record).await?;
+            opened.note(&trail);
             // By the contract, a resolve without fields makes no new values.
             let look = opened.call(ProviderOperation::Resolve, reference, |provider, connection, reference| {
                 Box::pin(provider.resolve(connection, reference, Fields::default()))

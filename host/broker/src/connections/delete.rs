@@ -36,11 +36,20 @@ impl Connections {
     /// [`BrokerError::ConnectionInUse`] with the entries that are bound to it,
     /// [`BrokerError::NotFound`].
     pub async fn delete(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
-        self.core.audited(access, Operation::DeleteConnection, &Trail::connection(id), self.remove(access, id)).await
+        let trail = Trail::connection(id);
+        self.core.audited(access, Operation::DeleteConnection, &trail, self.remove(access, id, &trail)).await
     }
 
-    async fn remove(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
+    async fn remove(&self, access: &Access, id: ConnectionId, trail: &Trail) -> Result<(), BrokerError> {
         let workspace = access.workspace();
+        match self.core.storage.connection(workspace, id).await {
+            // A damaged one can be deleted, too.
+            Ok(Some(_)) | Err(StorageError::Damaged { .. }) => {}
+            Ok(None) => return Err(BrokerError::NotFound(Thing::Connection)),
+            Err(error) => return Err(error.into()),
+        }
+        self.require_unused(access, id).await?;
+        trail.begin().await?;
         for _ in 0..ATTEMPTS {
             match self.core.storage.delete_connection(workspace, id).await {
                 Ok(true) => {
@@ -49,17 +58,18 @@ impl Connections {
                     return Ok(());
                 }
                 Ok(false) => return Err(BrokerError::NotFound(Thing::Connection)),
-                Err(StorageError::Conflict(Constraint::Reference)) => {
-                    let dependents = self.core.storage.entries_of_connection(workspace, id, DEPENDENTS_TOLD).await?;
-                    if dependents.total > 0 {
-                        return Err(BrokerError::ConnectionInUse(dependents));
-                    }
-                    // They were unbound or deleted meanwhile.
-                }
+                // Unless they were unbound or deleted meanwhile.
+                Err(StorageError::Conflict(Constraint::Reference)) => self.require_unused(access, id).await?,
                 Err(error) => return Err(error.into()),
             }
         }
         Err(BrokerError::Changed(Thing::Connection))
+    }
+
+    /// Refuses while entries are bound to it.
+    async fn require_unused(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
+        let dependents = self.core.storage.entries_of_connection(access.workspace(), id, DEPENDENTS_TOLD).await?;
+        if dependents.total > 0 { Err(BrokerError::ConnectionInUse(dependents)) } else { Ok(()) }
     }
 
     fn forget(&self, access: &Access, id: ConnectionId) {

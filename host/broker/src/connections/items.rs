@@ -50,6 +50,7 @@ impl Connections {
         let list = async {
             let record = self.record(access.workspace(), id).await?;
             let opened = self.open(&record).await?;
+            opened.note(&trail);
             let room = |bytes| self.lists.take(access.workspace(), bytes);
             // Each page's future owns what it needs: one that borrows would not be `Send`, and this
             // could not be spawned.

@@ -10,6 +10,7 @@
 mod budget;
 mod check_item;
 mod checks;
+mod components;
 mod delete;
 mod items;
 mod operations;
@@ -27,6 +28,7 @@ use keyway_storage::{ConnectionId, ConnectionRecord, RecordCache, StorageError, 
 use moka::sync::Cache;
 
 pub(crate) use checks::Checks;
+pub(crate) use components::Components;
 pub(crate) use items::LISTS_BYTES;
 pub use items::{LIST_LIMITS, ListLimits};
 pub use keyway_storage::{DependentEntries, DependentEntry};
@@ -61,6 +63,7 @@ pub struct Connections {
     pub(crate) turns: Arc<Shares<WorkspaceId>>,
     /// The bytes of items that lists hold while they are collected, likewise.
     pub(crate) lists: Arc<Shares<WorkspaceId>>,
+    pub(crate) components: Components,
 }
 
 impl Connections {

@@ -44,9 +44,8 @@ impl Connections {
     /// [`BrokerError::ProviderNotInstalled`], [`BrokerError::Invalid`].
     pub async fn create(&self, access: &Access, new: NewConnection) -> Result<Connection, BrokerError> {
         let id = ConnectionId::generate();
-        self.core
-            .audited(access, Operation::Connect, &Trail::connection(id), self.make_connection(access, id, new))
-            .await
+        let trail = Trail::connection(id);
+        self.core.audited(access, Operation::Connect, &trail, self.make_connection(access, id, new, &trail)).await
     }
 
     async fn make_connection(
@@ -54,16 +53,18 @@ impl Connections {
         access: &Access,
         id: ConnectionId,
         new: NewConnection,
+        trail: &Trail,
     ) -> Result<Connection, BrokerError> {
         required("name", &new.name, NAME_LIMIT)?;
         required("provider_type", &new.provider_type, PROVIDER_TYPE_LIMIT)?;
         // Before the provider is called.
         self.core.hold_keys(access.workspace()).await?;
-        let provider = self.provider(&new.provider_type)?;
+        let provider = self.provider(&new.provider_type).await?;
         check_tier(provider.description(), new.rate_limit_tier.as_deref())?;
         let (workspace, tier) = (access.workspace(), new.rate_limit_tier.as_deref());
-        let checked = self.check_settings(workspace, &provider, new.settings, new.certificate_authorities, tier);
+        let checked = self.check_settings(workspace, &provider, new.settings, new.certificate_authorities, tier, trail);
         let checked = checked.await?;
+        trail.begin().await?;
         let now = self.core.timestamp();
         let mut record = ConnectionRecord {
             id,
@@ -122,8 +123,9 @@ impl Connections {
         id: ConnectionId,
         changes: ConnectionChanges,
     ) -> Result<Connection, BrokerError> {
-        let change = self.change_connection(access, id, changes);
-        self.core.audited(access, Operation::UpdateConnection, &Trail::connection(id), change).await
+        let trail = Trail::connection(id);
+        let change = self.change_connection(access, id, changes, &trail);
+        self.core.audited(access, Operation::UpdateConnection, &trail, change).await
     }
 
     async fn change_connection(
@@ -131,6 +133,7 @@ impl Connections {
         access: &Access,
         id: ConnectionId,
         changes: ConnectionChanges,
+        trail: &Trail,
     ) -> Result<Connection, BrokerError> {
         // Before the record is read, so that its settings open.
         self.core.hold_keys(access.workspace()).await?;
@@ -146,7 +149,7 @@ impl Connections {
         let has_new_tier = changes.rate_limit_tier.is_some();
         if let Some(tier) = changes.rate_limit_tier {
             if tier.is_some() {
-                check_tier(self.provider(&record.provider_type)?.description(), tier.as_deref())?;
+                check_tier(self.provider(&record.provider_type).await?.description(), tier.as_deref())?;
             }
             record.rate_limit_tier = tier;
         }
@@ -165,12 +168,14 @@ impl Connections {
                     }
                     (None, authorities) => (self.open_settings(&record).await?.settings, authorities.flatten()),
                 };
-                let (provider, tier) = (self.provider(&record.provider_type)?, record.rate_limit_tier.as_deref());
-                let checked = self.check_settings(access.workspace(), &provider, settings, authorities, tier).await?;
+                let (provider, tier) = (self.provider(&record.provider_type).await?, record.rate_limit_tier.as_deref());
+                let checked =
+                    self.check_settings(access.workspace(), &provider, settings, authorities, tier, trail).await?;
                 checked.describe(&mut record);
                 (checked.part, Some(checked.opened.into_parts()), checked.state)
             }
         };
+        trail.begin().await?;
         let before = record.version;
         record.version += 1;
         if has_new_settings {
@@ -234,7 +239,11 @@ impl Connections {
     /// # Errors
     /// [`BrokerError::NotFound`].
     pub async fn clear_cache(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
+        let trail = Trail::connection(id);
         let clear = async {
+            let found = self.core.storage.connection(access.workspace(), id).await?;
+            found.ok_or(BrokerError::NotFound(Thing::Connection))?;
+            trail.begin().await?;
             if !self.core.storage.clear_cached_secrets(access.workspace(), id).await? {
                 return Err(BrokerError::NotFound(Thing::Connection));
             }
@@ -242,7 +251,7 @@ impl Connections {
             self.cache.drop_connection(id);
             Ok(())
         };
-        self.core.audited(access, Operation::ClearCache, &Trail::connection(id), clear).await
+        self.core.audited(access, Operation::ClearCache, &trail, clear).await
     }
 
     /// The record of a connection, from memory if it was read recently.
@@ -260,7 +269,7 @@ impl Connections {
     /// Opens a connection for calls, or returns the open one: its login session and network
     /// connections are reused for as long as the settings stay the same.
     pub(crate) async fn open(&self, record: &ConnectionRecord) -> Result<Opened, BrokerError> {
-        let provider = self.provider(&record.provider_type)?;
+        let provider = self.provider(&record.provider_type).await?;
         let key = (record.id, record.version);
         let (connection, guard) = match self.opened.get(&key) {
             Some(opened) => opened,
@@ -290,14 +299,18 @@ impl Connections {
         guard: Arc<Guard>,
     ) -> Opened {
         let turns = Turns { of: self.turns.clone(), workspace, patience: self.runtime.limits().queue_time };
-        Opened { provider, connection, guard, turns, metrics: self.call_metrics.clone() }
+        Opened { provider, connection, guard, turns, metrics: self.call_metrics.clone(), change: None }
     }
 
-    pub(crate) fn provider(&self, provider_type: &str) -> Result<Provider, BrokerError> {
-        self.providers.get(provider_type).ok_or_else(|| BrokerError::ProviderNotInstalled {
+    /// The provider of this type. A component that is used for the first time since another one
+    /// served is recorded first.
+    async fn provider(&self, provider_type: &str) -> Result<Provider, BrokerError> {
+        let provider = self.providers.get(provider_type).ok_or_else(|| BrokerError::ProviderNotInstalled {
             provider_type: provider_type.to_owned(),
             installed: self.providers.types(),
-        })
+        })?;
+        self.components.serves(&self.core, &self.providers, &provider).await?;
+        Ok(provider)
     }
 
     /// Checks that the connection exists, and returns the reference in its normal form, the only
@@ -313,7 +326,7 @@ impl Connections {
             Err(BrokerError::NotFound(_)) => return Err(InvalidInput::UnknownConnection.into()),
             connection => connection?,
         };
-        let provider = self.provider(&connection.provider_type)?;
+        let provider = self.provider(&connection.provider_type).await?;
         provider.normalize_reference(reference).await.map_err(|error| match error {
             CallError::Provider(error) if error.code == ErrorCode::InvalidReference => {
                 InvalidInput::Reference { message: error.message }.into()
@@ -329,6 +342,7 @@ impl Connections {
         settings: Settings,
         authorities: Option<String>,
         tier: Option<&str>,
+        trail: &Trail,
     ) -> Result<Checked, BrokerError> {
         let description = provider.description();
         if settings.iter().any(|(_, value)| value.expose_secret().chars().count() > SETTING_LIMIT) {
@@ -347,7 +361,7 @@ impl Connections {
         let part = SealedPart { settings, approved, authorities };
         let connection = self.connection(&part)?.with_state_store(store.clone());
         let guard = self.guards.get(description, &part.settings, tier).await?;
-        let opened = self.ready(workspace, provider.clone(), connection, guard);
+        let opened = self.ready(workspace, provider.clone(), connection, guard).changing(trail);
         self.checks.begin(workspace)?;
         let verify = ProviderOperation::Verify;
         let verified = opened.call(verify, (), |provider, connection, ()| Box::pin(provider.verify(connection)));

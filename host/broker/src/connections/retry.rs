@@ -26,10 +26,13 @@ impl Connections {
     /// another pause may follow; [`BrokerError::NotCalled`] when the budget is spent or too many
     /// checks have failed or retries were made; [`BrokerError::NotFound`].
     pub async fn retry(&self, access: &Access, id: ConnectionId) -> Result<Connection, BrokerError> {
+        let trail = Trail::connection(id);
         let retry = async {
             let record = self.record(access.workspace(), id).await?;
             let opened = self.open(&record).await?;
+            opened.note(&trail);
             self.checks.begin(access.workspace())?;
+            trail.begin().await?;
             opened.guard().end_pauses().await?;
             let verify = ProviderOperation::Verify;
             let verified = opened.call(verify, (), |provider, connection, ()| Box::pin(provider.verify(connection)));
@@ -37,13 +40,13 @@ impl Connections {
             verified.await?;
             ConnectionRecord::clone(&record).try_into()
         };
-        self.core.audited(access, Operation::RetryConnection, &Trail::connection(id), retry).await
+        self.core.audited(access, Operation::RetryConnection, &trail, retry).await
     }
 
     /// The result of a check, counted if it was a login.
     pub(super) fn checked<T>(&self, workspace: WorkspaceId, result: Result<T, CallFailure>) -> Result<T, CallFailure> {
         let is_failed_login = match &result {
-            Ok(_) | Err(CallFailure::NotCalled(_) | CallFailure::Host(_)) => false,
+            Ok(_) | Err(CallFailure::NotCalled(_) | CallFailure::NotRecorded(_) | CallFailure::Host(_)) => false,
             // By the contract, no request was made.
             Err(CallFailure::Call(CallError::Provider(error))) => error.code != ErrorCode::InvalidSettings,
             Err(CallFailure::Call(_)) => true,

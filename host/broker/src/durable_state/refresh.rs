@@ -124,8 +124,12 @@ impl Connections {
         }
         let refresh = ProviderOperation::Refresh;
         let call = opened.call(refresh, (), |provider, connection, ()| Box::pin(provider.refresh(connection)));
-        let refresh = async { Ok(call.await?) };
         let trail = Trail::connection(state.connection_id);
+        opened.note(&trail);
+        let refresh = async {
+            trail.begin().await?;
+            Ok(call.await?)
+        };
         self.core.audited_of_its_own(state.workspace_id, Operation::RefreshConnection, &trail, refresh).await?;
         Ok(true)
     }

@@ -9,6 +9,7 @@
 
 use keyway_audit::{Operation, Trail};
 use keyway_budget::ProviderOperation;
+use keyway_runtime::{ErrorCode, ProviderError};
 use keyway_storage::EntrySelector;
 
 use super::Entries;
@@ -46,6 +47,7 @@ impl Entries {
             required("lease", lease, LEASE_LIMIT)?;
             let (_, opened) = self.resolver.bound_item(access, entry, &trail).await?.ok_or(InvalidInput::NoLease)?;
             let renew = ProviderOperation::RenewLease;
+            let opened = opened.changing(&trail);
             let renewed = opened.call(renew, lease.to_owned(), move |provider, connection, id| {
                 Box::pin(provider.renew_lease(connection, id, seconds))
             });
@@ -68,6 +70,14 @@ impl Entries {
         let revoke = async {
             required("lease", lease, LEASE_LIMIT)?;
             let (item, opened) = self.resolver.bound_item(access, entry, &trail).await?.ok_or(InvalidInput::NoLease)?;
+            if !opened.description().interfaces.leases {
+                let message = "this provider does not offer `leases`";
+                return Err(BrokerError::Provider(ProviderError::new(ErrorCode::Unsupported, message)));
+            }
+            if let Some(why) = opened.guard().refusal_now(ProviderOperation::RevokeLease) {
+                return Err(BrokerError::NotCalled(why));
+            }
+            trail.begin().await?;
             // First, so that the cache never serves revoked values.
             self.core.storage.outdate_item(access.workspace(), &item).await?;
             self.items.forget(access.workspace(), &item);

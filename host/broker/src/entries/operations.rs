@@ -73,6 +73,8 @@ impl Entries {
             self.normalize(access, binding).await?;
             trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         }
+        self.require_unused(workspace_id, &entry).await?;
+        trail.begin().await?;
         let record = self.store.seal(&keys, &entry, 1).await?;
         self.core.storage.insert_entry(&record).await.map_err(refused)?;
         Ok(entry)
@@ -236,6 +238,10 @@ impl Entries {
         if let Some(binding) = entry.binding() {
             trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         }
+        if selector_of(&entry) != old_pair {
+            self.require_unused(access.workspace(), &entry).await?;
+        }
+        trail.begin().await?;
         let record = self.store.seal(&keys, &entry, version + 1).await?;
         if !self.core.storage.update_entry(&record, version).await.map_err(refused)? {
             return Ok(None);
@@ -259,6 +265,16 @@ impl Entries {
     pub async fn delete(&self, access: &Access, entry: &EntrySelector) -> Result<(), BrokerError> {
         let trail = Trail::selected(entry);
         let delete = async {
+            let id = match self.core.storage.entry(access.workspace(), entry).await {
+                Ok(found) => found.ok_or(BrokerError::NotFound(Thing::Entry))?.id,
+                // A damaged one can be deleted, too.
+                Err(StorageError::Damaged { id, .. }) => id.into(),
+                Err(error) => return Err(error.into()),
+            };
+            trail.note(|subject| subject.entry = Some(id));
+            // The constraint of the database decides.
+            self.require_no_open_rotation(access.workspace(), id).await?;
+            trail.begin().await?;
             let deleted =
                 self.core.storage.delete_entry(access.workspace(), entry).await.map_err(|error| match error {
                     StorageError::Conflict(Constraint::Reference) => BrokerError::RotationOpen,
@@ -299,6 +315,13 @@ impl Entries {
         Ok(())
     }
 
+    /// Refuses a pair of user and domain that another entry has. The constraint of the database
+    /// decides.
+    async fn require_unused(&self, workspace: WorkspaceId, entry: &VaultEntry) -> Result<(), BrokerError> {
+        let found = self.core.storage.entry(workspace, &selector_of(entry)).await?;
+        if found.is_some() { Err(BrokerError::EntryExists) } else { Ok(()) }
+    }
+
     /// Refuses to bind an entry elsewhere while its password is being rotated.
     async fn require_no_open_rotation(&self, workspace: WorkspaceId, entry: EntryId) -> Result<(), BrokerError> {
         let open = RotationFilter { states: RotationState::OPEN.to_vec(), entry: Some(entry) };
@@ -323,6 +346,11 @@ fn releases_of(entries: &[VaultEntry], subject: &mut Subject) {
     subject.count = Some(with_secrets.count() as u64);
     let names: BTreeSet<_> = entries.iter().flat_map(|entry| entry.attributes.secret_names()).collect();
     subject.released_attributes(names);
+}
+
+/// The pair of user and domain of an entry.
+fn selector_of(entry: &VaultEntry) -> EntrySelector {
+    EntrySelector::Pair { user: entry.user.clone(), domain: entry.domain.clone() }
 }
 
 /// What an entry is bound to, whatever its cache duration is.

@@ -27,7 +27,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
+use keyway_audit::{AuditCause, RootNote};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
@@ -63,6 +65,19 @@ pub(crate) struct Keyring {
     merging: Mutex<()>,
     /// The terms in the database.
     terms: RecordCache<WorkspaceId, Arc<[u32]>>,
+}
+
+#[async_trait]
+impl RootNote for Keyring {
+    fn is_noted(&self) -> bool {
+        self.host_key.has_audit_root()
+    }
+
+    async fn note(&self) -> Result<bool, AuditCause> {
+        let now = self.clock.now().timestamp();
+        let noted = self.host_key.note_audit_root(&*self.storage, &self.master_keys, now).await;
+        noted.map_err(|error| Arc::new(error) as AuditCause)
+    }
 }
 
 impl Keyring {

@@ -56,7 +56,7 @@ impl Keys {
         let trail = Trail::new();
         let rotate = async {
             for _ in 0..ATTEMPTS {
-                match self.try_rotate_master_key(&new).await {
+                match self.try_rotate_master_key(&new, &trail).await {
                     // A key was added or changed since they were read.
                     Err(BrokerError::Storage(StorageError::Conflict(Constraint::KeyTerm))) => {}
                     rotated => {
@@ -71,7 +71,11 @@ impl Keys {
         self.core.audited_for_operator(Operation::RotateMasterKey, &trail, rotate).await
     }
 
-    async fn try_rotate_master_key(&self, new: &Arc<dyn KeyWrapper>) -> Result<RotatedMasterKey, BrokerError> {
+    async fn try_rotate_master_key(
+        &self,
+        new: &Arc<dyn KeyWrapper>,
+        trail: &Trail,
+    ) -> Result<RotatedMasterKey, BrokerError> {
         let (storage, now) = (&*self.core.storage, self.core.timestamp());
         let master_keys = self.core.keyring.master_keys();
         let (current, old) = master_keys.current(storage, now).await?;
@@ -79,6 +83,7 @@ impl Keys {
         if storage.master_keys().await?.iter().any(|used| used.key_id == record.key_id) {
             return Err(KeyError::NotANewKey.into());
         }
+        trail.begin().await?;
         let mut workspace_keys = storage.all_workspace_keys().await?;
         for key in &mut workspace_keys {
             let opened = old.unwrap(key.master_term, &key.wrapped_key, &keyring::place_of(key)).await;

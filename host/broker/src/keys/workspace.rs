@@ -76,7 +76,7 @@ impl Keys {
         let trail = Trail::new();
         let rotate = async {
             let workspace = access.workspace();
-            let begun = self.begin_rotation_of(workspace).await?;
+            let begun = self.begin_rotation_of(workspace, &trail).await?;
             let values = self.finish_rotation_of(workspace).await?;
             trail.note(|subject| subject.count = Some(values));
             let keys = self.core.keyring.get(workspace).await?;
@@ -132,6 +132,7 @@ impl Keys {
     async fn finish_cut_off_rotation_of(&self, workspace: WorkspaceId) -> Result<(), BrokerError> {
         let trail = Trail::new();
         let finish = async {
+            trail.begin().await?;
             let values = self.finish_rotation_of(workspace).await?;
             trail.note(|subject| subject.count = Some(values));
             info!(%workspace, values, "finished an interrupted rotation of the workspace key");
@@ -141,14 +142,16 @@ impl Keys {
     }
 
     /// Puts a new key in force, unless a rotation is unfinished. Returns whether it did.
-    async fn begin_rotation_of(&self, workspace: WorkspaceId) -> Result<bool, BrokerError> {
+    async fn begin_rotation_of(&self, workspace: WorkspaceId, trail: &Trail) -> Result<bool, BrokerError> {
         loop {
             self.core.keyring.forget(workspace);
             let keys = self.core.keyring.get(workspace).await?;
             if keys.is_being_rotated() {
+                trail.begin().await?;
                 return Ok(false);
             }
             self.every_value_opens(&keys).await?;
+            trail.begin().await?;
             let (record, _) =
                 self.core.keyring.generate(workspace, keys.current_term() + 1, self.core.timestamp()).await?;
             let inserted = self.core.storage.insert_workspace_key(&record).await;

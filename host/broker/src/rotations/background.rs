@@ -117,6 +117,7 @@ impl Rotations {
             updated_at: self.core.timestamp(),
             ..record.clone()
         };
+        trail.begin().await?;
         if !self.core.storage.fail_rotation(&failed).await? {
             return Err(BrokerError::Changed(Thing::Rotation));
         }

@@ -101,7 +101,7 @@ impl Rotations {
             return Err(BrokerError::RotationOpen);
         }
         let current = match bound {
-            Some((connection, reference)) => self.current_item(&connection, &reference).await?,
+            Some((connection, reference)) => self.current_item(&connection, &reference, trail).await?,
             None => self.current_own(&entry).await?,
         };
         let none = || Skip::new("no_password", "there is no password to rotate; store one in the item or entry first");
@@ -110,6 +110,7 @@ impl Rotations {
             Err(skip) => {
                 record.reason = Some(skip.reason.into());
                 record.message = Some(skip.message);
+                trail.begin().await?;
                 self.insert(&record, &entry).await?;
                 trail.fell_short(Shortfall::Skipped);
                 info!(rotation = %record.id, entry = %entry.id, reason = skip.reason, "password rotation skipped");
@@ -119,6 +120,7 @@ impl Rotations {
                 if same(&old, &password) {
                     return Err(InvalidInput::SamePassword.into());
                 }
+                trail.begin().await?;
                 record.state = RotationState::Prepared;
                 record.expected_revision = revision;
                 let contents = Contents { replaces: Fingerprint::of(&old)?, password };
@@ -217,8 +219,9 @@ impl Rotations {
         &self,
         connection: &ConnectionRecord,
         reference: &str,
+        trail: &Trail,
     ) -> Result<Result<Current, Skip>, BrokerError> {
-        let opened = self.connections.open(connection).await?;
+        let opened = self.connections.open(connection).await?.changing(trail);
         let description = opened.description();
         if !description.capabilities.write {
             let name = &description.display_name;

@@ -97,6 +97,8 @@ impl Rotations {
             let mut record = self.journal.record(access.workspace(), id).await?;
             trail.note(|subject| describe(&record, subject));
             if is_waiting(record.state) {
+                self.journal.open(&record).await?;
+                trail.begin().await?;
                 self.end_pauses(&record).await;
             }
             match record.state {
@@ -107,13 +109,13 @@ impl Rotations {
                     return Err(not_in(record.state, "there is nothing to write; begin again"));
                 }
                 RotationState::Done => return Ok(record.into()),
-                RotationState::Conflicted if overwrite => match self.accept_current(record).await? {
+                RotationState::Conflicted if overwrite => match self.accept_current(record, trail).await? {
                     Some(accepted) => record = accepted,
                     None => continue,
                 },
                 // From the claim on, resolves would return the rotation's password as the site's,
                 // which is uncertain in a conflict.
-                RotationState::Conflicted if self.is_still_conflicted(&record).await? => {
+                RotationState::Conflicted if self.is_still_conflicted(&record, trail).await? => {
                     trail.fell_short(Shortfall::WriteBackConflict);
                     return Ok(record.into());
                 }
@@ -171,6 +173,7 @@ impl Rotations {
                 }
                 _ => {}
             }
+            trail.begin().await?;
             if let Some(abandoned) = self.journal.abandon(&record).await? {
                 if record.state == RotationState::Prepared {
                     info!(rotation = %id, entry = %record.entry_id, "password rotation abandoned");
@@ -242,25 +245,33 @@ impl Rotations {
     }
 
     /// Makes the item's current password the one to replace.
-    async fn accept_current(&self, record: RotationRecord) -> Result<Option<RotationRecord>, BrokerError> {
+    async fn accept_current(
+        &self,
+        record: RotationRecord,
+        trail: &Trail,
+    ) -> Result<Option<RotationRecord>, BrokerError> {
         let mut contents = self.journal.open(&record).await?;
-        let (current, revision) = self.current_password(&record).await?;
+        let (current, revision) = self.current_password(&record, trail).await?;
         contents.replaces = Fingerprint::of(&current)?;
         self.journal.advance(&record, &contents, |record| record.expected_revision = revision).await
     }
 
     /// Whether the item has neither the new password nor the one to replace.
-    async fn is_still_conflicted(&self, record: &RotationRecord) -> Result<bool, BrokerError> {
+    async fn is_still_conflicted(&self, record: &RotationRecord, trail: &Trail) -> Result<bool, BrokerError> {
         let contents = self.journal.open(record).await?;
-        let (current, _) = self.current_password(record).await?;
+        let (current, _) = self.current_password(record, trail).await?;
         Ok(!same(&current, &contents.password) && !contents.replaces.fits(&current))
     }
 
     /// The current password of the item (or the entry), empty when it has none, and the item's
     /// revision.
-    async fn current_password(&self, record: &RotationRecord) -> Result<(SecretString, Option<String>), BrokerError> {
+    async fn current_password(
+        &self,
+        record: &RotationRecord,
+        trail: &Trail,
+    ) -> Result<(SecretString, Option<String>), BrokerError> {
         let (current, revision) = if record.secret_ref.is_some() {
-            let opened = self.open_for(record, &*self.connection_of(record).await?).await?;
+            let opened = self.open_for(record, &*self.connection_of(record).await?, trail).await?;
             let (current, revision) =
                 item::read_password(&opened, reference(record), ProviderOperation::ReadBack).await?;
             (current, Some(revision))

@@ -157,10 +157,11 @@ impl Rotations {
         trail: &Trail,
     ) -> Result<Option<Rotation>, BrokerError> {
         let contents = self.journal.open(record).await?;
+        trail.begin().await?;
         let until = after(self.core.timestamp(), self.attempt_time());
         let claim = |record: &mut RotationRecord| claim(record, until);
         let Some(claimed) = self.journal.advance(record, &contents, claim).await? else { return Ok(None) };
-        let settled = self.attempt(claimed, &contents).await?;
+        let settled = self.attempt(claimed, &contents, trail).await?;
         match settled.state {
             RotationState::Done => trail.note(Subject::wrote_password),
             RotationState::WriteBackFailed => trail.fell_short(Shortfall::WriteBackFailed),
@@ -175,9 +176,14 @@ impl Rotations {
         longest_call(self.connections.runtime.limits().call_time) * CALLS + MARGIN
     }
 
-    async fn attempt(&self, mut record: RotationRecord, contents: &Contents) -> Result<RotationRecord, BrokerError> {
+    async fn attempt(
+        &self,
+        mut record: RotationRecord,
+        contents: &Contents,
+        trail: &Trail,
+    ) -> Result<RotationRecord, BrokerError> {
         let outcome = if record.secret_ref.is_some() {
-            self.write_item(&mut record, contents).await
+            self.write_item(&mut record, contents, trail).await
         } else {
             match self.write_own(&record, contents).await {
                 Ok(Ok(ended)) => return Ok(ended),
@@ -230,12 +236,17 @@ impl Rotations {
         Ok(settled)
     }
 
-    async fn write_item(&self, record: &mut RotationRecord, contents: &Contents) -> Result<Outcome, BrokerError> {
+    async fn write_item(
+        &self,
+        record: &mut RotationRecord,
+        contents: &Contents,
+        trail: &Trail,
+    ) -> Result<Outcome, BrokerError> {
         let connection = self.connection_of(record).await?;
         // The settings of this attempt: if they were replaced meanwhile, the rotation counts as
         // failed with the old ones.
         record.failed_settings = Some(connection.settings_version);
-        let opened = self.open_for(record, &connection).await?;
+        let opened = self.open_for(record, &connection, trail).await?;
         for _ in 0..WRITES {
             let expected = record.expected_revision.as_deref();
             match item::write_password(&opened, reference(record), &contents.password, expected).await {
@@ -282,12 +293,15 @@ impl Rotations {
         &self,
         record: &RotationRecord,
         connection: &ConnectionRecord,
+        trail: &Trail,
     ) -> Result<Opened, BrokerError> {
         // The same reference in another account is a different item, even at the same revision.
         if record.account_id.as_ref().is_some_and(|account| *account != connection.account_id) {
             return Err(BrokerError::AccountChanged);
         }
-        self.connections.open(connection).await
+        let opened = self.connections.open(connection).await?;
+        opened.note(trail);
+        Ok(opened)
     }
 }
 

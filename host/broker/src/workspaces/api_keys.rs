@@ -105,6 +105,7 @@ impl ApiKeys {
         let trail = Trail::api_key(record.id);
         let create = async {
             required("name", &record.name, NAME_LIMIT)?;
+            trail.begin().await?;
             self.core.storage.insert_api_key(&record).await.map_err(|error| match error {
                 StorageError::Conflict(Constraint::Reference) => BrokerError::NotFound(Thing::Workspace),
                 error => error.into(),
@@ -130,12 +131,17 @@ impl ApiKeys {
     /// # Errors
     /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`].
     pub async fn revoke(&self, access: &Access, id: ApiKeyId) -> Result<ApiKey, BrokerError> {
+        let trail = Trail::api_key(id);
         let revoke = async {
+            if !self.core.storage.api_keys(access.workspace()).await?.iter().any(|key| key.id == id) {
+                return Err(BrokerError::NotFound(Thing::ApiKey));
+            }
+            trail.begin().await?;
             let record = self.core.storage.revoke_api_key(access.workspace(), id, self.core.timestamp()).await?;
             let record = record.ok_or(BrokerError::NotFound(Thing::ApiKey))?;
             self.records.forget(&record.lookup);
             Ok(record.into())
         };
-        self.core.audited(access, Operation::RevokeApiKey, &Trail::api_key(id), revoke).await
+        self.core.audited(access, Operation::RevokeApiKey, &trail, revoke).await
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use keyway_audit::{Operation, Trail};
 use keyway_keys::FIRST_TERM;
-use keyway_storage::{Constraint, Scopes, StorageError, WorkspaceId};
+use keyway_storage::{Constraint, RotationFilter, RotationState, Scopes, StorageError, WorkspaceId};
 use secrecy::SecretString;
 use tracing::info;
 
@@ -88,7 +88,11 @@ impl Workspaces {
             required("name", &workspace.name, NAME_LIMIT)?;
             if let Some(external_id) = &workspace.external_id {
                 required("external_id", external_id, NAME_LIMIT)?;
+                if self.core.storage.workspace_by_external_id(external_id).await?.is_some() {
+                    return Err(BrokerError::WorkspaceExists);
+                }
             }
+            trail.begin().await?;
             let client_key = loop {
                 let (key, client_key) = self.core.keyring.generate(workspace.id, FIRST_TERM, now).await?;
                 match self.core.storage.insert_workspace(&workspace, &key, &api_key_record).await {
@@ -143,12 +147,15 @@ impl Workspaces {
     /// # Errors
     /// [`BrokerError::Invalid`], [`BrokerError::NotFound`].
     pub async fn rename(&self, access: &Access, name: &str) -> Result<Workspace, BrokerError> {
+        let trail = Trail::new();
         let rename = async {
             required("name", name, NAME_LIMIT)?;
+            self.get(access.workspace()).await?;
+            trail.begin().await?;
             let renamed = self.core.storage.rename_workspace(access.workspace(), name, self.core.timestamp());
             renamed.await?.ok_or(BrokerError::NotFound(Thing::Workspace))
         };
-        self.core.audited(access, Operation::RenameWorkspace, &Trail::new(), rename).await
+        self.core.audited(access, Operation::RenameWorkspace, &trail, rename).await
     }
 
     /// Deletes a workspace with its connections, entries, API keys and the key that everything in
@@ -161,7 +168,20 @@ impl Workspaces {
     /// its password may be the one that the site has.
     pub async fn delete(&self, access: &Access) -> Result<(), BrokerError> {
         let id = access.workspace();
+        let trail = Trail::new();
         let delete = async {
+            match self.core.storage.workspace(id).await {
+                // A damaged one can be deleted, too.
+                Ok(Some(_)) | Err(StorageError::Damaged { .. }) => {}
+                Ok(None) => return Err(BrokerError::NotFound(Thing::Workspace)),
+                Err(error) => return Err(error.into()),
+            }
+            // The constraint of the database decides.
+            let open = RotationFilter { states: RotationState::OPEN.to_vec(), entry: None };
+            if !self.core.storage.rotations(id, &open, None, 1).await?.is_empty() {
+                return Err(BrokerError::RotationOpen);
+            }
+            trail.begin().await?;
             let deleted = self.core.storage.delete_workspace(id).await.map_err(|error| match error {
                 StorageError::Conflict(Constraint::Reference) => BrokerError::RotationOpen,
                 error => error.into(),
@@ -173,6 +193,6 @@ impl Workspaces {
             info!(workspace = %id, "workspace deleted");
             Ok(())
         };
-        self.core.audited(access, Operation::DeleteWorkspace, &Trail::new(), delete).await
+        self.core.audited(access, Operation::DeleteWorkspace, &trail, delete).await
     }
 }

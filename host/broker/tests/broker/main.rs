@@ -4,6 +4,7 @@
 
 mod at_rest;
 mod audit;
+mod audit_changes;
 mod audit_child;
 mod bad_input;
 mod budgets;

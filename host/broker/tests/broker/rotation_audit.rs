@@ -88,15 +88,12 @@ async fn a_rotation_that_does_not_get_where_it_was_to_is_recorded_as_that() {
     world.broker.rotations().abandon(&world.access, rotation.id, false).await.unwrap_err();
     world.broker.rotations().abandon(&world.access, rotation.id, true).await.unwrap();
     let expected = [
-        ("begin_rotation", "begun"),
         ("begin_rotation", "CONFLICT"),
-        ("retry_rotation", "begun"),
         ("retry_rotation", "CONFLICT"),
         ("begin_rotation", "begun"),
         ("begin_rotation", "SKIPPED"),
         ("commit_rotation", "begun"),
         ("commit_rotation", "WRITE_BACK_PENDING"),
-        ("abandon_rotation", "begun"),
         ("abandon_rotation", "CONFLICT"),
         ("abandon_rotation", "begun"),
         ("abandon_rotation", "ok"),

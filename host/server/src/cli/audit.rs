@@ -75,13 +75,14 @@ fn kept_root(file: &Path) -> Result<AuditRoot, CliError> {
 }
 
 fn show(out: &mut dyn Write, page: &AuditPage) -> io::Result<()> {
-    let headings = ["TIME", "WHO", "WHAT", "OUTCOME", "TO WHAT", "FIELDS", "FROM"];
+    let headings = ["TIME", "WHO", "WHAT", "OUTCOME", "TO WHAT", "FIELDS", "FROM", "COMPONENT"];
     let table = Table::of(headings, &page.records, |table, record| {
         let time = record.at.strftime("%Y-%m-%d %H:%M:%S%.3f");
         let fields = record.subject.fields.join(" ");
         let source = record.subject.source.map(|source| source.to_string()).unwrap_or_default();
         let outcome = record.outcome.as_str();
-        table.row([&time, &record.actor, &record.operation, &outcome, &subject(record), &fields, &source]);
+        let component = component(record);
+        table.row([&time, &record.actor, &record.operation, &outcome, &subject(record), &fields, &source, &component]);
     });
     table.write(out, 0, "There are no such records.")?;
     if page.unreadable > 0 {
@@ -101,7 +102,23 @@ fn subject(record: &AuditRecord) -> String {
     let key = subject.api_key.map(|id| format!("key {id}"));
     let rotation = subject.rotation.map(|id| format!("rotation {id}"));
     let scope = subject.scope.as_ref().map(|scope| format!("needs the scope {scope}"));
-    entry.or(connection).or(key).or(rotation).or(scope).unwrap_or_default()
+    let provider = subject.provider_type.as_ref().map(|provider| {
+        subject
+            .file
+            .as_ref()
+            .map_or_else(|| format!("provider {provider}"), |file| format!("provider {provider} in {file}"))
+    });
+    entry.or(connection).or(key).or(rotation).or(scope).or(provider).unwrap_or_default()
+}
+
+/// The component that served, and for a change of it also the one before.
+fn component(record: &AuditRecord) -> String {
+    let short = |digest: &String| digest.get(..12).unwrap_or(digest).to_owned();
+    let component = record.subject.component.as_ref().map(short).unwrap_or_default();
+    match record.subject.former_component.as_ref().map(short) {
+        Some(former) => format!("{former} -> {component}"),
+        None => component,
+    }
 }
 
 #[derive(Serialize)]

@@ -5,12 +5,12 @@
 //! one. A running server is not disturbed. The master key is not in it, and is not needed.
 //!
 //! The database is copied first, as of one moment, with the root that says how far the audit log
-//! had come by then. Records that are added until the log is copied do no harm: after a crash, too,
-//! the log is ahead of the root. Only segments that were begun under a later root are left out. To
-//! the log they would prove that the database is older.
+//! had come by then. Records that were added under that root until the log is copied do no harm:
+//! after a crash, too, the log is ahead of the root. Records and segments that name a later root are
+//! left out: they would prove that the database is older.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use keyway::storage::StorageError;
@@ -70,7 +70,7 @@ fn not_copied(error: StorageError, folder: &Path) -> CliError {
     CliError::new(ErrorKind::Internal, format!("cannot copy the database to {}: {error}", folder.display()))
 }
 
-/// Copies the segments that were begun under this root or an earlier one, and says how many.
+/// Copies what the segments have of this root and earlier ones, and says how many segments.
 fn copy_log(from: &Path, to: &Path, root: u64) -> io::Result<u64> {
     let files = match fs::read_dir(from) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -81,13 +81,20 @@ fn copy_log(from: &Path, to: &Path, root: u64) -> io::Result<u64> {
     for file in files {
         let file = file?;
         let path = file.path();
-        if path.extension().is_none_or(|end| end != "jsonl") || number_of_first_line(&path)? > Some(root) {
+        if path.extension().is_none_or(|end| end != "jsonl") {
+            continue;
+        }
+        // A pipe would hang, and a link leads elsewhere.
+        if !file.file_type()?.is_file() {
+            return Err(io::Error::other(format!("{} is not a regular file; remove it", path.display())));
+        }
+        if number_of_first_line(&path)? > Some(root) {
             continue;
         }
         let copy = to.join(file.file_name());
         private_file::create(&copy, b"")?;
         let mut copy = File::options().append(true).open(copy)?;
-        io::copy(&mut File::open(path)?, &mut copy)?;
+        copy_lines(&path, &mut copy, root)?;
         copy.sync_all()?;
         number += 1;
     }
@@ -95,7 +102,18 @@ fn copy_log(from: &Path, to: &Path, root: u64) -> io::Result<u64> {
     Ok(number)
 }
 
-/// A root, or the first line of a segment, which names the root that it was begun under.
+/// Copies the lines of a segment before the first one that names a later root. An unfinished line
+/// names none.
+fn copy_lines(from: &Path, to: &mut File, root: u64) -> io::Result<()> {
+    let (mut lines, mut to, mut line) = (BufReader::new(File::open(from)?), BufWriter::new(to), Vec::new());
+    while lines.read_until(b'\n', &mut line)? > 0 && number_of_root(&line).is_none_or(|number| number <= root) {
+        to.write_all(&line)?;
+        line.clear();
+    }
+    to.flush()
+}
+
+/// A root, or a line of a segment, which names the root of its time.
 #[derive(Deserialize)]
 struct Line {
     root: Option<u64>,

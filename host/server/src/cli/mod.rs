@@ -132,7 +132,8 @@ fn first_line(error: &clap::Error) -> String {
 }
 
 fn run(app: &App, command: Command) -> Result<(), CliError> {
-    let default = if matches!(command, Command::Serve(_)) {
+    let is_server = matches!(command, Command::Serve(_));
+    let default = if is_server {
         Targets::new().with_default(LevelFilter::INFO)
     } else {
         // Failed requests and refused components are not logged, because the command's own error or
@@ -140,11 +141,15 @@ fn run(app: &App, command: Command) -> Result<(), CliError> {
         let quiet = ["keyway_runtime::egress", "keyway_runtime::folder"].map(|target| (target, LevelFilter::OFF));
         Targets::new().with_default(LevelFilter::WARN).with_targets(quiet)
     };
-    logging::start(app.global.log.clone().unwrap_or(default), app.global.log_format);
+    // Dropped last, so that it writes what is logged until then.
+    let logging = logging::start(app.global.log.clone().unwrap_or(default), app.global.log_format, is_server);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::new(ErrorKind::Internal, format!("cannot start: {error}")))?;
     let result = runtime.block_on(async {
         process::survive_file_size_limits();
+        if let Some(logging) = &logging {
+            logging.report_dropped();
+        }
         let result = dispatch(app, command).await;
         app.close().await;
         result

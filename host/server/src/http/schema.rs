@@ -149,6 +149,7 @@ pub(super) fn audit_record() -> RefOr<Schema> {
             "scope": {"type": "string", "description": "The scope that a refused key lacks"},
             "fields": {"type": "array", "items": text},
             "source": {"type": "string", "enum": ["live", "cached", "entry", "rotation"]},
+            "component": {"type": "string", "description": "The first digits of the SHA-256 of the component that the calls were made with"},
             "count": number,
             "unrecorded": number_or_null,
             "request_id": {"type": ["string", "null"]},

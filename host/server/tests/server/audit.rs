@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use keyway::Scope;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection, raw_sql};
 
 use crate::support::{Answer, Api, ECHO_TOKEN, Folder, Ran, assert_without};
 
@@ -171,6 +173,91 @@ fn an_earlier_copy_of_everything_is_found_with_the_root_that_was_kept_elsewhere(
     folder.run(&verify).failed(4);
     std::fs::remove_file(&kept).unwrap();
     folder.run(&verify).failed(3);
+}
+
+/// Access to the database beside the host.
+async fn database(folder: &Folder) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(folder.path().join("keyway.db")).foreign_keys(false);
+    options.connect().await.unwrap()
+}
+
+/// Changes the database as somebody would who has no key.
+async fn change(folder: &Folder, sql: &str) {
+    let mut database = database(folder).await;
+    raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut database).await.unwrap();
+    database.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_erased_with_its_root_is_missed_although_every_other_row_was_put_aside() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    std::fs::remove_dir_all(folder.path().join("audit")).unwrap();
+    change(
+        &folder,
+        "CREATE TABLE aside AS SELECT * FROM workspaces; DELETE FROM workspaces; DELETE FROM audit_roots;
+         DELETE FROM audit_anchors;",
+    )
+    .await;
+    // A new log begins, as if the database was new.
+    folder.run(&["workspace", "create", "Other"]).ok();
+    change(&folder, "INSERT INTO workspaces SELECT * FROM aside; DROP TABLE aside;").await;
+    for _ in 0..2 {
+        let verified = folder.run(&VERIFY).failed(8).json();
+        assert_eq!(verified["findings"][0]["problem"], "log_missing", "{verified:#}");
+        folder.run(&["workspace", "create", "Another"]).ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_was_replaced_by_an_older_one_is_found_after_short_commands_too() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    change(&folder, "CREATE TABLE aside AS SELECT * FROM audit_roots;").await;
+    for user in ["a", "b"] {
+        folder.bind(user, "echo://item/one");
+    }
+    assert_eq!(segments(&folder).len(), 1, "no command begins a segment");
+    folder.run(&VERIFY).ok();
+    change(&folder, "UPDATE audit_roots SET root = (SELECT root FROM aside);").await;
+    for user in ["c", "d"] {
+        let verified = folder.run(&VERIFY).failed(8).json();
+        assert_eq!(verified["findings"][0]["problem"], "root_older", "{verified:#}");
+        folder.bind(user, "echo://item/one");
+    }
+}
+
+#[test]
+fn each_call_names_the_component_that_served_it_and_each_change_of_the_component_is_recorded() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    let entry = folder.bind("somebody", "echo://item/one");
+    let list = |arguments: &[&str]| {
+        let all = [&["audit", "list", "--order", "oldest", "--json"], arguments].concat();
+        folder.run(&all).ok().json()["records"].as_array().unwrap().clone()
+    };
+    let digest = || folder.run(&["provider", "list", "--json"]).ok().json()[0]["digest"].as_str().unwrap().to_owned();
+    let (former, changes) = (digest(), ["--operation", "component_changed"]);
+    folder.run(&["resolve", &entry]).ok();
+    assert_eq!(list(&["--operation", "resolve"])[0]["component"], former[..12]);
+    assert_eq!(list(&["--operation", "connect"])[1]["component"], former[..12]);
+    assert!(list(&changes).is_empty(), "it is the first one");
+
+    // The same component with one more custom section.
+    let file = std::fs::read_dir(folder.providers()).unwrap().next().unwrap().unwrap();
+    let mut bytes = std::fs::read(file.path()).unwrap();
+    bytes.extend_from_slice(b"\x00\x05\x04note");
+    std::fs::write(file.path(), bytes).unwrap();
+    let new = digest();
+    assert_ne!(new, former);
+    for _ in 0..2 {
+        folder.run(&["resolve", &entry]).ok();
+    }
+    let [change] = &list(&changes)[..] else { panic!("it is recorded once") };
+    assert_eq!((&change["component"], &change["former_component"]), (&json!(new), &json!(former)));
+    assert_eq!((&change["provider_type"], &change["file"]), (&json!("echo"), &json!(file.file_name().to_str())));
+    assert_eq!(change["actor"]["type"], "system");
+    let served: Vec<_> = list(&["--operation", "resolve"]).iter().map(|record| record["component"].clone()).collect();
+    assert_eq!(served, [&former[..12], &new[..12], &new[..12]]);
+    let text = folder.run(&["audit", "list"]).ok().stdout;
+    assert!(text.contains(&format!("{} -> {}", &former[..12], &new[..12])), "{text}");
 }
 
 #[test]

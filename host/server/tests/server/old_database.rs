@@ -104,3 +104,46 @@ async fn a_database_of_the_first_version_opens_and_everything_in_it_works() {
     assert_eq!(revealed(&folder, "alice", "new")["password"]["value"], "password-new");
     folder.run(&["audit", "verify"]).ok();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_copy_of_the_hosts_key_does_not_get_changed_rows_sealed_unnoticed() {
+    let folder = folder().await;
+    let change = async |sql: &str| {
+        let options = SqliteConnectOptions::new().filename(folder.path().join("keyway.db")).foreign_keys(false);
+        let mut connection = options.connect().await.unwrap();
+        raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    };
+    change("CREATE TABLE aside AS SELECT wrapped_key, version FROM host_keys WHERE name = 'host';").await;
+    folder.run(&["workspace", "list"]).ok();
+    change(
+        "UPDATE host_keys SET (wrapped_key, version) = (SELECT wrapped_key, version FROM aside), rows_sealed = 0,
+             has_audit_root = 0 WHERE name = 'host';",
+    )
+    .await;
+    // The rows say that they are sealed.
+    for _ in 0..2 {
+        let refused = folder.run(&["workspace", "list"]).failed(1);
+        assert!(refused.stderr.contains("the host's key in the database is an earlier copy"), "{refused:#?}");
+    }
+    // Without their seals, the root of the audit log says it, for ever.
+    for table in ["workspaces", "api_keys", "connections", "connection_states", "vault_entries", "rotations"] {
+        change(&format!("UPDATE {table} SET seal = NULL;")).await;
+    }
+    folder.run(&["workspace", "list"]).ok();
+    for _ in 0..2 {
+        let found = folder.run(&["audit", "verify"]).failed(8);
+        assert!(found.stderr.contains("an earlier copy of the host's key"), "{found:#?}");
+        folder.run(&["workspace", "create", "Another"]).ok();
+    }
+    // Under a new master key, that copy opens nothing.
+    let new = folder.path().join("new.key");
+    folder.run(&["master-key", "rotate", "--new-key-file", new.to_str().unwrap()]).ok();
+    std::fs::rename(&new, folder.key_file()).unwrap();
+    change(
+        "UPDATE host_keys SET (wrapped_key, version) = (SELECT wrapped_key, version FROM aside), rows_sealed = 0,
+             has_audit_root = 0, master_term = 1 WHERE name = 'host';",
+    )
+    .await;
+    assert_ne!(folder.run(&["workspace", "list"]).code, 0);
+}

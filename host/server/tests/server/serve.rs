@@ -102,6 +102,21 @@ fn a_limit_of_file_sizes_is_an_error_like_a_full_disk() {
     folder.run(&["workspace", "create", "Another"]).ok();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standard_error_that_is_not_read_blocks_no_request_and_no_end() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    let key = api_key(&folder);
+    let server = Process::start(&folder, &["--log", "debug"]);
+    // Each is a line in the log, and a pipe holds 64 KiB.
+    for _ in 0..2_000 {
+        let answer = tokio::time::timeout(Duration::from_secs(10), server.get("/secret-providers", &key)).await;
+        answer.expect("it waits for the log").ok(200);
+    }
+    let (code, said) = tokio::task::spawn_blocking(|| server.end(Signal::TERM)).await.unwrap();
+    assert_eq!(code, 0);
+    assert!(said.matches("answered").count() > 500 && said.len() > 64 << 10, "{}", said.len());
+}
+
 #[test]
 fn it_can_be_ended_properly_as_soon_as_it_says_that_it_listens() {
     let folder = Folder::with(&["fixtures/echo"]);

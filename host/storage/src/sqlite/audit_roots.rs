@@ -33,10 +33,6 @@ impl AuditRootStorage for SqliteStorage {
         Ok(true)
     }
 
-    async fn is_in_use(&self) -> Result<bool, StorageError> {
-        Ok(query_scalar("SELECT EXISTS (SELECT 1 FROM workspaces)").fetch_one(&self.readers).await?)
-    }
-
     async fn audit_anchors(&self) -> Result<Vec<AuditAnchorRecord>, StorageError> {
         let rows: Vec<SqliteRow> =
             query("SELECT * FROM audit_anchors ORDER BY series").fetch_all(&self.readers).await?;

@@ -41,16 +41,15 @@ impl KeyStorage for SqliteStorage {
 
     async fn seal_rows(&self, host_key: &HostKeyRecord) -> Result<(), StorageError> {
         let mut transaction = self.write().await?;
-        let done = update(host_key, " WHERE name = ? AND version = ? AND master_term = ? AND NOT rows_sealed")
-            .bind(&host_key.name)
-            .bind(signed(host_key.version.saturating_sub(1)))
-            .bind(host_key.master_term)
-            .execute(&mut *transaction)
-            .await?;
-        if done.rows_affected() != 1 {
-            return Err(StorageError::Conflict(Constraint::KeyTerm));
-        }
+        replace_host_key(&mut transaction, host_key).await?;
         self.seal_all(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    async fn replace_host_key(&self, host_key: &HostKeyRecord) -> Result<(), StorageError> {
+        let mut transaction = self.write().await?;
+        replace_host_key(&mut transaction, host_key).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -97,6 +96,16 @@ impl KeyStorage for SqliteStorage {
         transaction.commit().await?;
         Ok(())
     }
+}
+
+async fn replace_host_key(connection: &mut SqliteConnection, key: &HostKeyRecord) -> Result<(), StorageError> {
+    let done = update(key, " WHERE name = ? AND version = ? AND master_term = ?")
+        .bind(&key.name)
+        .bind(signed(key.version.saturating_sub(1)))
+        .bind(key.master_term)
+        .execute(connection)
+        .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(StorageError::Conflict(Constraint::KeyTerm)) }
 }
 
 /// A key may only be added under the current master key: a replacement of the master key would miss

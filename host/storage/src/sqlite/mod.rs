@@ -16,6 +16,7 @@
 mod audit_roots;
 mod backup;
 mod budgets;
+mod components;
 mod connection_states;
 mod connections;
 mod damage;

@@ -145,7 +145,7 @@ macro_rules! records {
 
 records! {
     MasterKeyRecord in "master_keys" { term, key_id, created_at;; }
-    HostKeyRecord in "host_keys" { name, created_at; wrapped_key, master_term, rows_sealed, version; }
+    HostKeyRecord in "host_keys" { name, created_at; wrapped_key, master_term, rows_sealed, has_audit_root, version; }
     WorkspaceKeyRecord in "workspace_keys" { workspace_id, term, created_at; wrapped_key, master_term, version; }
     WorkspaceRecord in "workspaces" { id, external_id, created_at; name, updated_at; }
     ApiKeyRecord in "api_keys" { id, workspace_id, name, lookup, hash, scopes, created_at; revoked_at; }

@@ -15,7 +15,7 @@ use crate::{
     WorkspaceRecord,
 };
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, Row, Sqlite, SqliteConnection, TypeInfo, ValueRef, query};
+use sqlx::{AssertSqlSafe, Row, Sqlite, SqliteConnection, TypeInfo, ValueRef, query, query_scalar};
 use tracing::error;
 
 /// How many rows are sealed at a time when a database from before the seals is opened.
@@ -109,7 +109,8 @@ impl SqliteStorage {
         Ok(())
     }
 
-    /// Seals all rows of a database from before the seals.
+    /// Seals all rows of a database from before the seals. None of them has a seal: otherwise this
+    /// would vouch for what something else changed.
     pub(super) async fn seal_all(&self, connection: &mut SqliteConnection) -> Result<(), StorageError> {
         self.seal_table::<WorkspaceRecord>(connection).await?;
         self.seal_table::<ApiKeyRecord>(connection).await?;
@@ -120,6 +121,10 @@ impl SqliteStorage {
     }
 
     async fn seal_table<R: Sealed>(&self, connection: &mut SqliteConnection) -> Result<(), StorageError> {
+        let sealed = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE seal IS NOT NULL)", R::TABLE);
+        if query_scalar(AssertSqlSafe(sealed)).fetch_one(&mut *connection).await? {
+            return Err(StorageError::AlreadySealed);
+        }
         let mut after = i64::MIN;
         loop {
             let sql = format!("SELECT rowid AS place, * FROM {} WHERE rowid > ? ORDER BY rowid LIMIT ?", R::TABLE);

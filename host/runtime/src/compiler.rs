@@ -12,10 +12,10 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use wasmtime::Engine;
 
-use crate::engine;
+use crate::engine::{self, AddressSpace};
 use crate::error::LoadError;
 use crate::limits::Limits;
 
@@ -38,14 +38,15 @@ pub enum Compiler {
 }
 
 /// What a compiling process reads from standard input before the component: the limits that it
-/// needs to know, as text.
-fn header(limits: &Limits) -> String {
-    format!("{} {} {}\n", limits.memory_bytes, limits.table_elements, limits.compile_memory_bytes)
+/// needs to know, and the address space that the code is for, as text.
+fn header(limits: &Limits, space: AddressSpace) -> String {
+    let small = u8::from(space == AddressSpace::Small);
+    format!("{} {} {} {small}\n", limits.memory_bytes, limits.table_elements, limits.compile_memory_bytes)
 }
 
-fn parse_header(line: &str) -> Option<Limits> {
+fn parse_header(line: &str) -> Option<(Limits, AddressSpace)> {
     let mut fields = line.split(' ');
-    Some(Limits {
+    let limits = Limits {
         // No call runs there. The tables of all concurrent calls would count as data of that
         // process and leave less for the compiler.
         concurrent_calls: 1,
@@ -53,7 +54,13 @@ fn parse_header(line: &str) -> Option<Limits> {
         table_elements: fields.next()?.parse().ok()?,
         compile_memory_bytes: fields.next()?.parse().ok()?,
         ..Limits::default()
-    })
+    };
+    let space = match fields.next()? {
+        "0" => AddressSpace::Ample,
+        "1" => AddressSpace::Small,
+        _ => return None,
+    };
+    Some((limits, space))
 }
 
 /// The whole job of a compiling process: reads a component from standard input and writes its
@@ -67,7 +74,7 @@ pub fn compile_stdin() -> io::Result<()> {
     let bad_header = || io::Error::other("the first line of the input does not hold the limits");
     let newline = input.iter().position(|byte| *byte == b'\n').ok_or_else(bad_header)?;
     let (line, component) = input.split_at(newline);
-    let limits = std::str::from_utf8(line).ok().and_then(parse_header).ok_or_else(bad_header)?;
+    let (limits, space) = std::str::from_utf8(line).ok().and_then(parse_header).ok_or_else(bad_header)?;
     let component = component.get(1..).unwrap_or_default();
 
     // Data, not address space: the engine reserves much more than it uses.
@@ -75,7 +82,7 @@ pub fn compile_stdin() -> io::Result<()> {
     setrlimit(Resource::Data, bound(limits.compile_memory_bytes))?;
     setrlimit(Resource::Core, bound(0))?;
 
-    let engine = engine::engine(&limits).map_err(|error| io::Error::other(format!("{error:#}")))?;
+    let engine = engine::engine(&limits, space).map_err(|error| io::Error::other(format!("{error:#}")))?;
     let code = engine.precompile_component(component).map_err(|error| {
         let message = first_line(&format!("{error:#}"));
         eprintln!("{message}");
@@ -87,14 +94,16 @@ pub fn compile_stdin() -> io::Result<()> {
 impl Compiler {
     pub(crate) async fn compile(
         &self,
-        engine: &Engine,
+        (engine, space): (&Engine, AddressSpace),
         limits: &Limits,
         component: &Arc<[u8]>,
     ) -> Result<Vec<u8>, LoadError> {
         let work = async {
             match self {
                 Self::ThisProcess => in_this_process(engine.clone(), component.clone()).await,
-                Self::Child { program, args } => in_child(program, args, limits, component).await,
+                Self::Child { program, args } => {
+                    in_child(program, args, &header(limits, space), limits, component).await
+                }
             }
         };
         match tokio::time::timeout(limits.compile_time, work).await {
@@ -116,6 +125,7 @@ async fn in_this_process(engine: Engine, component: Arc<[u8]>) -> Result<Vec<u8>
 async fn in_child(
     program: &PathBuf,
     args: &[OsString],
+    header: &str,
     limits: &Limits,
     component: &[u8],
 ) -> Result<Vec<u8>, LoadError> {
@@ -136,14 +146,14 @@ async fn in_child(
     };
     let feed = async {
         // A child that gives up early closes its input; its exit status tells why.
-        let _ = stdin.write_all(header(limits).as_bytes()).await;
+        let _ = stdin.write_all(header.as_bytes()).await;
         let _ = stdin.write_all(component).await;
         drop(stdin);
+        Ok(())
     };
-    let (mut code, mut message) = (Vec::new(), Vec::new());
-    let ((), read, said) = tokio::join!(feed, stdout.read_to_end(&mut code), stderr.read_to_end(&mut message));
-    read.map_err(host)?;
-    said.map_err(host)?;
+    let most = CODE_PER_COMPONENT.saturating_mul(limits.component_bytes as u64);
+    let ((), code, message) =
+        tokio::try_join!(feed, read(&mut stdout, most), read(&mut stderr, MESSAGE_BYTES)).map_err(host)?;
     let status = child.wait().await.map_err(host)?;
     if status.success() {
         return Ok(code);

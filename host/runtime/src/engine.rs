@@ -17,8 +17,8 @@ const CORE_INSTANCES_PER_CALL: u32 = 64;
 /// What a component may define; a larger one is refused when it is loaded. Providers in Rust and in
 /// Python alike have 1 memory and 2 tables (the program's own and the one through which its imports
 /// are bound), so two composed into one fit. The pool reserves this many for every call, so that no
-/// component can take another's share: 4 GiB of address space for a memory, of which wasmtime's
-/// default pool has 1,000, and [`Limits::table_elements`] pointers for a table.
+/// component can take another's share: address space for a memory ([`AddressSpace`]), of which
+/// wasmtime's default pool has 1,000, and [`Limits::table_elements`] pointers for a table.
 const MEMORIES_PER_CALL: u32 = 2;
 const TABLES_PER_CALL: u32 = 4;
 /// Bytes of host-side bookkeeping; a component in Python needs about half of it.
@@ -36,9 +36,46 @@ const RESIDENT_STACK_BYTES: usize = 128 << 10;
 const STACK_BYTES: usize = 512 << 10;
 const FIBER_STACK_BYTES: usize = 2 << 20;
 
-/// Every engine of this crate is created here, including that of the compiling process: compiled
-/// code loads only into an engine with the same settings.
-pub(crate) fn engine(limits: &Limits) -> wasmtime::Result<Engine> {
+/// How much address space the memories of components may take. It decides whether compiled code
+/// checks bounds, so a process that compiles must be told: code loads only into an engine with the
+/// same settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AddressSpace {
+    /// 4 GiB for each memory: no access can miss it, and the processor checks bounds.
+    Ample,
+    /// As much as a memory may grow to: compiled code checks bounds, which makes it a little
+    /// slower.
+    Small,
+}
+
+/// The engine of a host, for as many concurrent calls as the address space has room for.
+///
+/// Limits (`ulimit -v`) and processors with 39-bit addresses leave less than the 2 TiB that 256
+/// calls take. At most half of what is there is used: threads, the database and other allocations
+/// need room too.
+pub(crate) fn fitting(limits: &mut Limits) -> wasmtime::Result<(Engine, AddressSpace)> {
+    let failed = match engine(limits, AddressSpace::Ample) {
+        Ok(engine) => return Ok((engine, AddressSpace::Ample)),
+        Err(error) => error,
+    };
+    let mut calls = limits.concurrent_calls;
+    while calls > 0 {
+        let twice = Limits { concurrent_calls: calls.saturating_mul(2), ..limits.clone() };
+        if engine(&twice, AddressSpace::Small).is_ok() {
+            limits.concurrent_calls = calls;
+            tracing::info!(
+                calls,
+                "the address space is limited (`ulimit -v`, or 39-bit addresses): providers run a little slower, and at most this many calls at once"
+            );
+            return Ok((engine(limits, AddressSpace::Small)?, AddressSpace::Small));
+        }
+        calls /= 2;
+    }
+    Err(failed)
+}
+
+/// Every engine of this crate is created here.
+pub(crate) fn engine(limits: &Limits, space: AddressSpace) -> wasmtime::Result<Engine> {
     let calls = limits.concurrent_calls;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(calls)
@@ -78,6 +115,9 @@ pub(crate) fn engine(limits: &Limits) -> wasmtime::Result<Engine> {
         .wasm_multi_memory(true)
         .wasm_tail_call(false)
         .wasm_custom_page_sizes(false);
+    if space == AddressSpace::Small {
+        config.memory_reservation(limits.memory_bytes as u64).memory_guard_size(0);
+    }
     Engine::new(&config)
 }
 
@@ -125,24 +165,42 @@ mod tests {
 
     #[tokio::test]
     async fn every_call_that_may_run_finds_room_for_all_that_a_component_may_have() {
-        let engine = engine(&Limits { concurrent_calls: 3, ..Limits::default() }).unwrap();
-        let largest = with(&engine, MEMORIES_PER_CALL, TABLES_PER_CALL).unwrap();
-        let linker = Linker::new(&engine);
-        let mut stores: Vec<_> = (0..4).map(|_| Store::new(&engine, ())).collect();
-        for (n, store) in stores.iter_mut().enumerate() {
-            store.set_epoch_deadline(1_000);
-            match linker.instantiate_async(store, &largest).await {
-                Ok(_) => assert!(n < 3),
-                Err(error) => assert!(n == 3 && error.is::<PoolConcurrencyLimitError>(), "call {n}: {error:#}"),
+        for space in [AddressSpace::Ample, AddressSpace::Small] {
+            let engine = engine(&Limits { concurrent_calls: 3, ..Limits::default() }, space).unwrap();
+            let largest = with(&engine, MEMORIES_PER_CALL, TABLES_PER_CALL).unwrap();
+            let linker = Linker::new(&engine);
+            let mut stores: Vec<_> = (0..4).map(|_| Store::new(&engine, ())).collect();
+            for (n, store) in stores.iter_mut().enumerate() {
+                store.set_epoch_deadline(1_000);
+                match linker.instantiate_async(store, &largest).await {
+                    Ok(_) => assert!(n < 3),
+                    Err(error) => assert!(n == 3 && error.is::<PoolConcurrencyLimitError>(), "call {n}: {error:#}"),
+                }
             }
         }
     }
 
     #[test]
     fn a_component_that_would_need_more_than_its_share_is_refused() {
-        let engine = engine(&Limits { concurrent_calls: 8, ..Limits::default() }).unwrap();
+        let limits = Limits { concurrent_calls: 8, ..Limits::default() };
+        let engine = engine(&limits, AddressSpace::Ample).unwrap();
         for (memories, tables) in [(MEMORIES_PER_CALL + 1, 1), (1, TABLES_PER_CALL + 1)] {
             assert!(with(&engine, memories, tables).is_err(), "{memories} memories, {tables} tables");
+        }
+    }
+    #[test]
+    fn code_for_ample_address_space_is_told_from_code_for_little() {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let limits = Limits { concurrent_calls: 1, ..Limits::default() };
+        let settings = |space, calls| {
+            let engine = engine(&Limits { concurrent_calls: calls, ..limits.clone() }, space).unwrap();
+            let mut hasher = DefaultHasher::new();
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        assert_ne!(settings(AddressSpace::Ample, 1), settings(AddressSpace::Small, 1));
+        for space in [AddressSpace::Ample, AddressSpace::Small] {
+            assert_eq!(settings(space, 1), settings(space, 8), "the size of the pool shapes no code");
         }
     }
 }

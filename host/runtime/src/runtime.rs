@@ -18,7 +18,7 @@ use crate::contract::Settings;
 use crate::egress::{
     ApprovedDestination, Authorities, AuthoritiesError, Egress, EgressPolicy, Guard, RequestCounter, Trust,
 };
-use crate::engine::{self, Ticker};
+use crate::engine::{self, AddressSpace, Ticker};
 use crate::error::{CallError, LoadError, SandboxError};
 use crate::limits::Limits;
 use crate::provider::{self, Provider};
@@ -35,6 +35,7 @@ pub struct Runtime(pub(crate) Arc<Shared>);
 /// What all calls share.
 pub(crate) struct Shared {
     pub(crate) engine: Engine,
+    space: AddressSpace,
     pub(crate) limits: Arc<Limits>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) turns: Arc<Semaphore>,
@@ -128,14 +129,13 @@ impl RuntimeBuilder {
 
     /// The slow part of [`build`](Self::build), for a host that meanwhile obtains the key of its
     /// code cache.
-    pub fn prepare(self) -> Result<PreparedRuntime, SetupError> {
+    ///
+    /// Where the address space is limited, fewer calls may run at once than
+    /// [`Limits::concurrent_calls`]: [`Runtime::limits`] says how many.
+    pub fn prepare(mut self) -> Result<PreparedRuntime, SetupError> {
         let sandbox = |error: &dyn std::fmt::Display| SetupError::Sandbox(error.to_string());
-        let engine = engine::engine(&self.limits).map_err(|error| {
-            let calls = self.limits.concurrent_calls;
-            SetupError::Sandbox(format!(
-                "{error:#}. The pool is for {calls} calls at once: lower `concurrent_calls`, or allow more address space (`ulimit -v`)"
-            ))
-        })?;
+        let (engine, space) = engine::fitting(&mut self.limits)
+            .map_err(|error| SetupError::Sandbox(format!("{error:#}. Allow more address space (`ulimit -v`)")))?;
         let ticker = Ticker::start(&engine).map_err(|error| sandbox(&error))?;
         self_test::run(&engine)?;
         let linker = linker(&engine).map_err(|error| SetupError::Sandbox(format!("{error:#}")))?;
@@ -143,6 +143,7 @@ impl RuntimeBuilder {
         let turns = Arc::new(Semaphore::new(self.limits.concurrent_calls as usize));
         Ok(PreparedRuntime(Shared {
             engine,
+            space,
             limits: Arc::new(self.limits),
             clock: self.clock,
             turns,
@@ -266,7 +267,7 @@ impl Runtime {
         if let Some(component) = cached.await.map_err(host)? {
             return Ok(component);
         }
-        let code = self.0.compiler.compile(&self.0.engine, &self.0.limits, &component).await?;
+        let code = self.0.compiler.compile((&self.0.engine, self.0.space), &self.0.limits, &component).await?;
         let shared = self.0.clone();
         let loaded = tokio::task::spawn_blocking(move || {
             let component = load_code(&shared.engine, &code)?;

@@ -87,6 +87,30 @@ fn its_memory_gets_into_no_core_dump() {
 }
 
 #[test]
+fn it_works_where_the_address_space_is_limited() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    let id = folder.bind("a", "echo://item/one");
+    // Its own, so that it compiles the component as well.
+    std::fs::remove_file(folder.path().join("code-cache")).unwrap();
+    let mut compiled = 0;
+    for gibibytes in [8_u64, 100, 512, 1_024] {
+        let limited = format!("ulimit -v {}; exec \"$0\" \"$@\"", gibibytes << 20);
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &limited, env!("CARGO_BIN_EXE_keyway"), "--log", "info"]);
+        command.args(["resolve", &id, "--field", "password", "--raw"]);
+        command.env_clear().env("HOME", folder.path()).env("KEYWAY_DATA_DIR", folder.path());
+        let output = command.env("KEYWAY_MASTER_KEY_FILE", folder.key_file()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "password-one", "{gibibytes} GiB: {said}");
+        assert_eq!(said.matches("the address space is limited").count(), 1, "{gibibytes} GiB: {said}");
+        compiled = std::fs::read_dir(folder.path().join("code-cache")).unwrap().count();
+    }
+    assert_eq!(compiled, 1, "one form for all of them");
+    let with_ample = folder.run(&["--log", "info", "resolve", &id, "--field", "password", "--raw"]).ok();
+    assert!(!with_ample.stderr.contains("address space"), "{with_ample:?}");
+}
+
+#[test]
 fn a_limit_of_file_sizes_is_an_error_like_a_full_disk() {
     let folder = Folder::connected(&["fixtures/echo"]);
     // In blocks of 512 bytes: less than the database has.

@@ -19,6 +19,13 @@ use crate::engine::{self, AddressSpace};
 use crate::error::LoadError;
 use crate::limits::Limits;
 
+/// How many bytes of code the largest component may become. Providers in Rust and in Python become
+/// three to five times as large.
+const CODE_PER_COMPONENT: u64 = 8;
+
+/// What is read of a compiler's standard error, where it writes a line.
+const MESSAGE_BYTES: u64 = 64 << 10;
+
 /// Where components are compiled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -165,6 +172,17 @@ async fn in_child(
             limits.compile_memory_bytes >> 20
         ))),
     }
+}
+
+/// Reads to the end. More than `limit` is an error, so that a compiler that a component has taken
+/// over cannot use up this process's memory.
+async fn read(from: &mut (impl AsyncRead + Unpin), limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(limit + 1).read_to_end(&mut bytes).await?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::other(format!("it wrote more than {limit} bytes")));
+    }
+    Ok(bytes)
 }
 
 fn first_line(text: &str) -> String {

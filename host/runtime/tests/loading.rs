@@ -116,6 +116,18 @@ async fn the_compiler_may_use_only_so_much_memory_and_time() {
     assert!(matches!(&error, LoadError::Compile(reason) if reason.contains("takes longer")), "{error}");
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_compiler_that_writes_without_end_is_stopped() {
+    let mut limits = limits();
+    // So many times eight.
+    limits.component_bytes = 4 << 20;
+    let compiler = Compiler::Child { program: "/bin/cat".into(), args: vec!["/dev/zero".into()] };
+    let runtime = Runtime::builder().limits(limits).compiler(compiler).build().unwrap();
+    let error = runtime.load(&component("echo")).await.unwrap_err();
+    assert!(error.to_string().contains("more than 33554432 bytes"), "{error}");
+}
+
 // ---- code cache --------------------------------------------------------------------------------
 
 fn cached(folder: &Path, key: u8) -> RuntimeBuilder {

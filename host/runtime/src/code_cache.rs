@@ -3,11 +3,15 @@
 //! Loading compiled code means running it. A file is therefore trusted only if it carries the MAC,
 //! under this host's key, of the component's digest, the engine's settings and the code itself. Any
 //! other file is a miss, never an error: the component is compiled again.
+//!
+//! Every build of a component and every version of the host leaves a file of some megabytes. Files
+//! that were not loaded for a month are removed when another one is stored.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -18,6 +22,13 @@ type HmacSha256 = Hmac<Sha256>;
 
 /// Bytes of the MAC at the head of a file.
 const MAC_BYTES: usize = 32;
+
+/// After what time without use a file is removed. A host that is started less often compiles again,
+/// which takes seconds.
+const UNUSED: Duration = Duration::from_secs(30 * 86_400);
+
+/// How exactly a file says when it was last loaded: by the time of its last change.
+const NOTED: Duration = Duration::from_secs(86_400);
 
 /// The key that authenticates compiled code. Anyone who knows it can make the host run anything, so
 /// keep it with the host's other secrets.
@@ -58,6 +69,7 @@ impl CodeCache {
             return None;
         }
         file.drain(..MAC_BYTES);
+        note_use(&path);
         Some(file)
     }
 
@@ -65,6 +77,7 @@ impl CodeCache {
     /// not returned.
     pub(crate) fn put(&self, engine: &Engine, digest: &str, code: &[u8]) {
         let path = self.path(engine, digest);
+        self.prune();
         if let Err(error) = self.write(engine, digest, code, &path) {
             tracing::warn!(file = %path.display(), %error, "cannot keep compiled code; the component is compiled again at the next start");
         }
@@ -90,6 +103,18 @@ impl CodeCache {
         written
     }
 
+    /// Removes what was not used for long, unfinished files included. A failure costs space only.
+    fn prune(&self) {
+        let Ok(files) = fs::read_dir(&self.folder) else { return };
+        for file in files.flatten() {
+            let path = file.path();
+            let is_ours = path.extension().is_some_and(|end| end == "cwasm" || end == "tmp");
+            if is_ours && age(&path).is_some_and(|age| age >= UNUSED) {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
     fn mac(&self, engine: &Engine, digest: &str, code: &[u8]) -> Option<HmacSha256> {
         let mut mac = HmacSha256::new_from_slice(self.key.0.as_ref()).ok()?;
         mac.update(b"keyway compiled code v1\0");
@@ -101,6 +126,20 @@ impl CodeCache {
 
     fn path(&self, engine: &Engine, digest: &str) -> PathBuf {
         self.folder.join(format!("{digest}-{:016x}.cwasm", settings(engine)))
+    }
+}
+
+/// The time since the last change of a file.
+fn age(path: &Path) -> Option<Duration> {
+    SystemTime::now().duration_since(fs::symlink_metadata(path).ok()?.modified().ok()?).ok()
+}
+
+/// Notes that a file was loaded. A folder that cannot be written needs no note.
+fn note_use(path: &Path) {
+    if age(path).is_some_and(|age| age >= NOTED)
+        && let Ok(file) = fs::OpenOptions::new().append(true).open(path)
+    {
+        let _ = file.set_modified(SystemTime::now());
     }
 }
 

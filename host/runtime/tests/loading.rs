@@ -178,6 +178,30 @@ async fn compiled_code_that_was_changed_is_not_run_and_replaced() {
     cache_only(folder.path(), 1).load(&component("echo")).await.unwrap();
 }
 
+#[tokio::test]
+async fn compiled_code_that_was_not_used_for_a_month_is_removed_when_other_code_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = async |name| cached(folder.path(), 1).build().unwrap().load(&component(name)).await.unwrap();
+    let aged = |days: u64| {
+        let time = std::time::SystemTime::now() - Duration::from_secs(days * 86_400);
+        let file = only_file(folder.path());
+        std::fs::File::options().append(true).open(&file).unwrap().set_modified(time).unwrap();
+        file
+    };
+    load("echo").await;
+    let file = aged(31);
+    load("echo").await;
+    load("slow").await;
+    assert!(file.exists(), "it has just been used");
+    std::fs::remove_dir_all(folder.path()).unwrap();
+
+    load("echo").await;
+    let file = aged(31);
+    load("slow").await;
+    assert!(!file.exists());
+    assert_ne!(only_file(folder.path()), file);
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn compiled_code_is_for_the_owners_eyes_only() {

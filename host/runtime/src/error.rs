@@ -204,6 +204,9 @@ pub enum LoadError {
     /// The file cannot be read.
     #[error("cannot read the component: {0}")]
     Unreadable(String),
+    /// Other users can change the file, or a folder that leads to it.
+    #[error("the component is not safe from change: {0}")]
+    NotSafe(String),
     /// The file is larger than the limit.
     #[error("the component is larger than {} MiB", limit_bytes >> 20)]
     TooLarge {

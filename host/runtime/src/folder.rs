@@ -8,7 +8,10 @@
 //! **Invariant:** which file serves a provider type depends on the contents of the folder, not on
 //! the order in which files arrived. Of several files of one type, the first by name serves; the
 //! others are reported. All processes that read the folder therefore agree, and still do after a
-//! restart.
+//! restart. When one takes over from another that is still there, the log says so as an error.
+//!
+//! **Invariant:** nothing is loaded that users other than root and this process's own can change
+//! (`trusted_path.rs`): neither the folder, nor a file, nor what leads to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -44,6 +47,14 @@ pub enum FolderError {
         folder: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// Other users can change it, or a folder that leads to it.
+    #[error("the provider folder {} is not safe from change: {reason}", folder.display())]
+    NotSafe {
+        /// Which folder.
+        folder: PathBuf,
+        /// What others can change, and the command that mends it.
+        reason: String,
     },
     /// It cannot be watched.
     #[error("cannot watch the provider folder {}: {reason}", folder.display())]
@@ -123,11 +134,16 @@ impl Entry {
     }
 
     /// Logs a change of `served_by`, once. A removed file that no longer serves is not worth a
-    /// line.
-    fn tell_whether_it_serves(&self, file: &str, is_here: bool) {
+    /// line. `served` is whether this file served until now: if it is still there, another one has
+    /// taken over, which may be a mistake, and gets the tokens.
+    fn tell_whether_it_serves(&self, file: &str, is_here: bool, served: bool) {
+        let digest = self.provider.as_ref().map(Provider::digest);
         match self.conflict() {
-            Some(reason) if is_here => tracing::error!(file, reason, "provider not in use"),
-            None => tracing::info!(file, provider = self.provider_type(), "provider in use"),
+            Some(reason) if is_here && served => {
+                tracing::error!(file, digest, reason, "another file has taken over from this one");
+            }
+            Some(reason) if is_here => tracing::error!(file, digest, reason, "provider not in use"),
+            None => tracing::info!(file, digest, provider = self.provider_type(), "provider in use"),
             Some(_) => {}
         }
     }
@@ -164,8 +180,7 @@ impl ProviderFolder {
     /// here: see [`Self::files`].
     pub async fn open(runtime: &Runtime, folder: impl Into<PathBuf>) -> Result<Self, FolderError> {
         let folder = folder.into();
-        let unreadable = |source| FolderError::Unreadable { folder: folder.clone(), source };
-        list(&folder).await.map_err(unreadable)?;
+        list(&folder).await?;
         let (events, mut changed) = mpsc::channel(1);
         let unwatchable =
             |error: notify::Error| FolderError::Unwatchable { folder: folder.clone(), reason: error.to_string() };
@@ -186,7 +201,7 @@ impl ProviderFolder {
             providers: ArcSwap::default(),
             scanning: tokio::sync::Mutex::default(),
         });
-        inner.scan().await.map_err(|source| FolderError::Unreadable { folder, source })?;
+        inner.scan().await?;
         let weak = Arc::downgrade(&inner);
         tokio::spawn(async move {
             let mut readable = true;
@@ -200,7 +215,7 @@ impl ProviderFolder {
                 match inner.scan().await {
                     Ok(()) => readable = watched.is_ok(),
                     Err(error) if readable => {
-                        tracing::error!(folder = %inner.folder.display(), %error, "cannot read the provider folder");
+                        tracing::error!(%error, "nothing new is loaded");
                         readable = false;
                     }
                     Err(_) => {}
@@ -234,13 +249,12 @@ impl ProviderFolder {
     /// Reads the folder now instead of waiting for the watcher. Some network file systems need
     /// this.
     pub async fn rescan(&self) -> Result<(), FolderError> {
-        let folder = self.inner.folder.clone();
-        self.inner.scan().await.map_err(|source| FolderError::Unreadable { folder, source })
+        self.inner.scan().await
     }
 }
 
 impl Inner {
-    async fn scan(&self) -> std::io::Result<()> {
+    async fn scan(&self) -> Result<(), FolderError> {
         let _one_at_a_time = self.scanning.lock().await;
         let found = list(&self.folder).await?;
         let names: BTreeSet<String> = found.keys().cloned().collect();
@@ -263,7 +277,9 @@ impl Inner {
         if stamp.size > limit_bytes as u64 {
             return Err(LoadError::TooLarge { limit_bytes });
         }
-        let bytes = tokio::fs::read(self.folder.join(file)).await;
+        let path = self.folder.join(file);
+        is_safe(path.clone()).await.map_err(LoadError::NotSafe)?;
+        let bytes = tokio::fs::read(path).await;
         let bytes = bytes.map_err(|error| LoadError::Unreadable(error.to_string()))?;
         self.runtime.load(&bytes).await
     }
@@ -280,6 +296,7 @@ impl Inner {
                         file,
                         provider = description.provider_type,
                         version = description.version,
+                        digest = provider.digest(),
                         "provider loaded"
                     );
                     Entry { stamp, provider: Some(provider), error: None, served_by }
@@ -298,6 +315,7 @@ impl Inner {
     /// `names` are the files that exist. A removed file serves until another file of its type does,
     /// and displaces none.
     fn publish(&self, names: &BTreeSet<String>) {
+        let before = self.providers.load();
         let providers = self.with_entries(|entries| {
             let mut first: BTreeMap<String, String> = BTreeMap::new();
             let here = entries.iter().filter(|(file, _)| names.contains(*file));
@@ -311,8 +329,12 @@ impl Inner {
                 let serves = entry.provider_type().and_then(|provider_type| first.get(provider_type));
                 let served_by = serves.filter(|first| *first != file).cloned();
                 if served_by != entry.served_by {
+                    let served = entry.in_use().is_some_and(|provider| {
+                        let before = before.get(&provider.description().provider_type);
+                        before.is_some_and(|before| before.digest() == provider.digest())
+                    });
                     entry.served_by = served_by;
-                    entry.tell_whether_it_serves(file, names.contains(file));
+                    entry.tell_whether_it_serves(file, names.contains(file), served);
                 }
             }
             let in_use = entries.values().filter_map(|entry| entry.in_use().cloned());
@@ -326,7 +348,25 @@ impl Inner {
     }
 }
 
-async fn list(folder: &Path) -> std::io::Result<BTreeMap<String, Stamp>> {
+async fn list(folder: &Path) -> Result<BTreeMap<String, Stamp>, FolderError> {
+    let found = files(folder).await.map_err(|source| FolderError::Unreadable { folder: folder.to_owned(), source })?;
+    is_safe(folder.to_owned()).await.map_err(|reason| FolderError::NotSafe { folder: folder.to_owned(), reason })?;
+    Ok(found)
+}
+
+/// Whether no other users can change it; otherwise the reason.
+#[cfg(unix)]
+async fn is_safe(path: PathBuf) -> Result<(), String> {
+    let checked = tokio::task::spawn_blocking(move || crate::trusted_path::check(&path));
+    checked.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+#[cfg(not(unix))]
+async fn is_safe(_: PathBuf) -> Result<(), String> {
+    Ok(())
+}
+
+async fn files(folder: &Path) -> std::io::Result<BTreeMap<String, Stamp>> {
     let mut found = BTreeMap::new();
     let mut files = tokio::fs::read_dir(folder).await?;
     while let Some(file) = files.next_entry().await? {

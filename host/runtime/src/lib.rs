@@ -71,6 +71,8 @@ mod session;
 mod settings;
 mod state;
 pub mod store;
+#[cfg(unix)]
+mod trusted_path;
 mod validate;
 
 pub use code_cache::CodeCacheKey;

@@ -153,6 +153,64 @@ async fn a_folder_that_was_removed_and_made_again_is_read_again() {
     until("loading", || folder.get("echo").is_some()).await;
 }
 
+#[cfg(unix)]
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_other_users_can_change_is_not_loaded() {
+    let directory = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (a, b) = (directory.path().join("a.wasm"), elsewhere.path().join("b"));
+    put(directory.path(), "a.wasm", &component("echo"));
+    let folder = ProviderFolder::open(&runtime(), directory.path()).await.unwrap();
+    let good = folder.get("echo").unwrap();
+
+    put(directory.path(), "a.wasm", &other_echo());
+    set_mode(&a, 0o666);
+    folder.rescan().await.unwrap();
+    let refused = error_of(&folder, "a.wasm").unwrap();
+    assert!(refused.contains(&format!("chmod go-w {}", a.display())), "{refused}");
+    assert_eq!(folder.get("echo").unwrap().digest(), good.digest(), "the previous one stays");
+    set_mode(&a, 0o644);
+    folder.rescan().await.unwrap();
+    assert_ne!(folder.get("echo").unwrap().digest(), good.digest());
+
+    // What a link leads to counts.
+    std::fs::write(&b, component("echo")).unwrap();
+    set_mode(elsewhere.path(), 0o777);
+    std::fs::remove_file(&a).unwrap();
+    std::os::unix::fs::symlink(&b, &a).unwrap();
+    let anew = ProviderFolder::open(&runtime(), directory.path()).await.unwrap();
+    let refused = error_of(&anew, "a.wasm").unwrap();
+    assert!(refused.contains(&format!("chmod go-w {}", elsewhere.path().display())), "{refused}");
+    assert!(anew.get("echo").is_none());
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_other_users_can_write_to_is_not_opened_and_no_longer_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("providers");
+    std::fs::create_dir(&path).unwrap();
+    put(&path, "a.wasm", &component("echo"));
+    let folder = ProviderFolder::open(&runtime(), &path).await.unwrap();
+    for unsafe_one in [&*path, directory.path()] {
+        set_mode(unsafe_one, 0o777);
+        let refused = ProviderFolder::open(&runtime(), &path).await.err().unwrap().to_string();
+        assert!(refused.contains(&format!("chmod go-w {}", unsafe_one.display())), "{refused}");
+        put(&path, "b.wasm", &component("slow"));
+        assert!(folder.rescan().await.is_err());
+        assert_eq!(folder.providers().len(), 1, "what was loaded stays, and nothing is added");
+        set_mode(unsafe_one, 0o755);
+    }
+    folder.rescan().await.unwrap();
+    assert_eq!(folder.providers().len(), 2);
+}
+
 #[tokio::test]
 async fn a_folder_that_is_not_there_is_an_error_that_names_it() {
     let error = ProviderFolder::open(&runtime(), "/nonexistent/providers").await.err().unwrap();

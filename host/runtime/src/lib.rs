@@ -74,6 +74,7 @@ pub mod store;
 #[cfg(unix)]
 mod trusted_path;
 mod validate;
+mod wiping_io;
 
 pub use code_cache::CodeCacheKey;
 pub use compiler::{Compiler, compile_stdin};
@@ -86,6 +87,7 @@ pub use limits::Limits;
 pub use native::NativeProvider;
 pub use provider::Provider;
 pub use runtime::{PreparedRuntime, Runtime, RuntimeBuilder, SetupError};
+pub use wiping_io::WipingIo;
 // What signatures are made of.
 pub use keyway_clock as clock;
 pub use {async_trait, bytes, futures, http, http_body_util, secrecy, zeroize};

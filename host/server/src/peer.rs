@@ -35,6 +35,8 @@ struct State {
     moved: Instant,
     /// When the head of a request began to arrive.
     head: Option<Instant>,
+    /// Whether a head arrived in pieces.
+    pieces: bool,
 }
 
 /// How long a connection may take.
@@ -49,7 +51,8 @@ pub(crate) struct Patience {
 impl Peer {
     /// `address` is `None` for a Unix socket.
     pub(crate) fn new(address: Option<IpAddr>) -> Arc<Self> {
-        let state = State { working: 0, known: false, multiplexed: false, moved: Instant::now(), head: None };
+        let state =
+            State { working: 0, known: false, multiplexed: false, moved: Instant::now(), head: None, pieces: false };
         Arc::new(Self { address, state: Mutex::new(state) })
     }
 
@@ -90,9 +93,17 @@ impl Peer {
     /// Bytes of it have arrived.
     pub(crate) fn sent(&self) {
         let mut state = self.state.lock();
-        if state.working == 0 && !state.multiplexed && state.head.is_none() {
-            state.head = Some(Instant::now());
+        if state.working == 0 && !state.multiplexed {
+            state.pieces |= state.head.is_some();
+            state.head.get_or_insert_with(Instant::now);
         }
+    }
+
+    /// Whether the head of one of its requests arrived in pieces. hyper's buffer has then grown,
+    /// and may keep what it no longer needs as long as the connection is open
+    /// ([`WipingIo`](keyway_runtime::WipingIo)).
+    pub(crate) fn sent_pieces(&self) -> bool {
+        self.state.lock().pieces
     }
 
     /// It has taken bytes of an answer.
@@ -103,7 +114,7 @@ impl Peer {
     /// It is idle from now on.
     pub(crate) fn rests(&self) {
         let mut state = self.state.lock();
-        (state.head, state.moved) = (None, Instant::now());
+        (state.head, state.pieces, state.moved) = (None, false, Instant::now());
     }
 
     /// A request of it is in flight until the guard is dropped.
@@ -159,6 +170,7 @@ mod tests {
         seconds(74).await;
         assert!(!peer.is_overdue(PATIENCE), "nothing was sent");
         peer.sent();
+        assert!(!peer.sent_pieces());
         seconds(29).await;
         // A further byte is no further time.
         peer.sent();
@@ -171,6 +183,7 @@ mod tests {
         peer.sent();
         assert!(!peer.is_overdue(PATIENCE), "a body may arrive meanwhile");
         drop(working);
+        assert!(peer.sent_pieces());
         seconds(60).await;
         peer.took();
         seconds(74).await;

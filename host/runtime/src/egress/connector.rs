@@ -35,6 +35,7 @@ use super::EgressError;
 use super::destination::{Scheme, parse_authority};
 use super::policy::{EgressPolicy, Route};
 use super::proxy::{Proxy, ProxyFault};
+use crate::wiping_io::WipingIo;
 
 /// How long one address is tried while others remain. A connection across the world takes 0.3 s,
 /// and a lost first packet is retransmitted after a second (RFC 6298).
@@ -105,7 +106,8 @@ async fn connect(
         Scheme::Https => {
             let failed = || EgressError::Tls(requested.to_string());
             let name = server_name(requested).ok_or_else(failed)?;
-            let shaken = tokio::time::timeout_at(deadline, tls.connect(name, way)).await.map_err(too_late)?;
+            let shaken =
+                tokio::time::timeout_at(deadline, tls.connect(name, WipingIo::new(way))).await.map_err(too_late)?;
             let stream = shaken.map_err(|error| match is_unknown_authority(&error) {
                 true => EgressError::UntrustedAuthority(requested.to_string()),
                 false => failed(),
@@ -211,15 +213,18 @@ async fn open(address: &SocketAddr) -> io::Result<TcpStream> {
 /// What carries a connection: TCP, or a tunnel of a proxy that is itself reached over TCP or TLS.
 type Way = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
+/// What TLS reads is wiped as well: it decrypts in its buffer.
+type Inner = Either<Way, Box<TlsStream<WipingIo<Way>>>>;
+
 /// A plain or encrypted connection.
 pub(crate) struct Stream {
-    stream: TokioIo<Either<Way, Box<TlsStream<Way>>>>,
+    stream: TokioIo<WipingIo<Inner>>,
     answered: Answered,
 }
 
 impl Stream {
-    fn new(stream: Either<Way, Box<TlsStream<Way>>>) -> Self {
-        Self { stream: TokioIo::new(stream), answered: Answered::default() }
+    fn new(stream: Inner) -> Self {
+        Self { stream: TokioIo::new(WipingIo::new(stream)), answered: Answered::default() }
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderMap, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, HOST, HeaderMap, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -75,7 +75,9 @@ fn has_host(request: &Request) -> bool {
 /// The outermost layer.
 pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let _working = Peer::current().map(|peer| peer.work(request.version() == Version::HTTP_2));
+    let is_http2 = request.version() == Version::HTTP_2;
+    let peer = Peer::current();
+    let _working = peer.clone().map(|peer| peer.work(is_http2));
     let id = request_id(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
@@ -113,6 +115,9 @@ pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Req
     let name = id.to_str().unwrap_or_default().into();
     let mut response = request::scope(name, observer.memory.scope(handle)).await;
     add_headers(response.headers_mut(), id);
+    if !is_http2 && peer.is_some_and(|peer| peer.sent_pieces()) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 

@@ -8,16 +8,22 @@
 //! There is no limit for each address: behind a load balancer, all clients share one.
 
 use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
+use keyway_runtime::WipingIo;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite};
+use rustix::net::{RecvFlags, recv};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
@@ -38,6 +44,13 @@ const STREAMS: u32 = 64;
 /// server reads it. The first is the protocol's default (RFC 9113, section 6.9.2). These bytes are
 /// not counted elsewhere.
 const WINDOWS: (u32, u32) = (65_535, 256 << 10);
+
+/// What HTTP/2 without TLS begins with (RFC 9113, section 3.4), and no method of HTTP/1.
+const PREFACE: &[u8] = b"PRI";
+
+/// Changes when connections are to end: requests in flight are answered, others not read. Each open
+/// connection has one.
+type Ending = watch::Receiver<()>;
 
 /// How often to look for connections whose time is over, and for a new certificate.
 const LOOK: Duration = Duration::from_secs(1);
@@ -82,15 +95,16 @@ impl Entrance {
         Self { listener, tls, router, patience, open }
     }
 
-    /// Accepts connections while it is polled, and looks after them; `ending` tracks them.
-    pub(super) async fn accept(&self, ending: &GracefulShutdown) {
+    /// Accepts connections while it is polled, and looks after them. They end when `ending` sends,
+    /// and are its receivers until then.
+    pub(super) async fn accept(&self, ending: &watch::Sender<()>) {
         tokio::select! {
             () = self.let_in(ending) => {}
             () = self.look_after() => {}
         }
     }
 
-    async fn let_in(&self, ending: &GracefulShutdown) {
+    async fn let_in(&self, ending: &watch::Sender<()>) {
         let mut warned: Option<Instant> = None;
         loop {
             match self.listener.accept().await {
@@ -98,7 +112,7 @@ impl Entrance {
                     while !self.open.has_room() {
                         sleep(PAUSE).await;
                     }
-                    self.serve(accepted, ending.watcher());
+                    self.serve(accepted, ending.subscribe());
                 }
                 Err(error) => {
                     // Usually the process has run out of file descriptors.
@@ -124,7 +138,7 @@ impl Entrance {
     }
 
     /// Serves a connection in a task of its own.
-    fn serve(&self, accepted: Accepted, ending: Watcher) {
+    fn serve(&self, accepted: Accepted, mut ending: Ending) {
         let router = self.router.clone();
         match accepted {
             Accepted::Tcp(stream, address) => {
@@ -132,16 +146,25 @@ impl Entrance {
                 let _ = stream.set_nodelay(true);
                 slow_reader::bound(&stream);
                 let peer = Peer::new(Some(address.ip()));
-                let stream = Impatient::new(stream, peer.clone());
                 let Some(tls) = &self.tls else {
-                    return self.open.add(peer.clone(), connection(stream, peer, router, ending));
+                    return self.open.add(peer.clone(), async move {
+                        let begun = stream.async_io(Interest::READABLE, || begins_http2(&stream));
+                        let Some(http2) = unless_ended(begun, &mut ending).await else { return };
+                        let stream = Impatient::new(WipingIo::new(stream), peer.clone());
+                        connection(stream, http2, peer, router, ending).await;
+                    });
                 };
-                let handshake = tls.accept(stream);
+                let handshake = tls.accept(Impatient::new(WipingIo::new(stream), peer.clone()));
                 self.open.add(peer.clone(), async move {
-                    match handshake.await {
+                    let shaken = tokio::select! {
+                        shaken = handshake => shaken,
+                        _ = ending.changed() => return,
+                    };
+                    match shaken {
                         Ok(stream) => {
                             peer.rests();
-                            connection(stream, peer, router, ending).await;
+                            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                            connection(stream, http2, peer, router, ending).await;
                         }
                         // The client learns little, so the operator has to.
                         Err(error) if tls::is_about_client(&error) => {
@@ -153,11 +176,33 @@ impl Entrance {
             }
             Accepted::Unix(stream) => {
                 let peer = Peer::new(None);
-                let stream = Impatient::new(stream, peer.clone());
-                self.open.add(peer.clone(), connection(stream, peer, router, ending));
+                self.open.add(peer.clone(), async move {
+                    let begun = stream.async_io(Interest::READABLE, || begins_http2(&stream));
+                    let Some(http2) = unless_ended(begun, &mut ending).await else { return };
+                    let stream = Impatient::new(WipingIo::new(stream), peer.clone());
+                    connection(stream, http2, peer, router, ending).await;
+                });
             }
         }
     }
+}
+
+/// What a connection without TLS begins with. `None` if it fails, or if it is to end before.
+async fn unless_ended<T>(begun: impl Future<Output = io::Result<T>>, ending: &mut Ending) -> Option<T> {
+    tokio::select! {
+        begun = begun => begun.inspect_err(|error| tracing::debug!(%error, "connection")).ok(),
+        _ = ending.changed() => None,
+    }
+}
+
+/// Whether a client without TLS speaks HTTP/2. Its first bytes stay to be read.
+///
+/// hyper could find out by itself, but would then read the first request in two pieces: see
+/// [`WipingIo`].
+fn begins_http2(socket: &impl AsFd) -> io::Result<bool> {
+    let mut first = [0; PREFACE.len()];
+    let (_, seen) = recv(socket, &mut first[..], RecvFlags::PEEK)?;
+    Ok(seen == first.len() && first == PREFACE)
 }
 
 impl Open {
@@ -222,22 +267,41 @@ impl Drop for Registered {
 }
 
 /// Serves a connection to its end.
-async fn connection<S>(stream: S, peer: Arc<Peer>, router: Router, ending: Watcher)
+async fn connection<S>(stream: S, http2: bool, peer: Arc<Peer>, router: Router, ending: Ending)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut builder = auto::Builder::new(OfPeer(peer.clone()));
-    // This module has time limits of its own. A client that closes its sending side still gets its
-    // answer.
-    builder.http1().header_read_timeout(None::<Duration>).half_close(true).max_buf_size(HEAD_LIMIT);
-    let (of_stream, of_connection) = WINDOWS;
-    builder
-        .http2()
-        .max_concurrent_streams(STREAMS)
-        .initial_stream_window_size(of_stream)
-        .initial_connection_window_size(of_connection);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    if let Err(error) = peer.scope(ending.watch(connection)).await {
+    let stream = TokioIo::new(WipingIo::new(stream));
+    let service = TowerToHyperService::new(router);
+    if http2 {
+        let mut builder = http2::Builder::new(OfPeer(peer.clone()));
+        let (of_stream, of_connection) = WINDOWS;
+        builder
+            .max_concurrent_streams(STREAMS)
+            .initial_stream_window_size(of_stream)
+            .initial_connection_window_size(of_connection)
+            // The table would keep API keys for as long as the connection is open.
+            .header_table_size(0);
+        peer.scope(to_its_end(builder.serve_connection(stream, service), ending)).await;
+    } else {
+        let mut builder = http1::Builder::new();
+        // This module has time limits of its own. A client that closes its sending side still gets
+        // its answer.
+        builder.header_read_timeout(None::<Duration>).half_close(true).max_buf_size(HEAD_LIMIT);
+        peer.scope(to_its_end(builder.serve_connection(stream, service), ending)).await;
+    }
+}
+
+async fn to_its_end<E: std::fmt::Display>(connection: impl GracefulConnection<Error = E>, mut ending: Ending) {
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = ending.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "connection");
     }
 }

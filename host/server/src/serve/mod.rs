@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hyper_util::server::graceful::GracefulShutdown;
 use keyway::Broker;
 use rustix::process::{Resource, getrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::config::ServeConfig;
 use crate::http;
@@ -106,10 +106,10 @@ impl Server {
     /// Serves until `end` completes, and then until the requests in flight are answered, for at
     /// most 8 seconds.
     pub async fn run(self, end: impl Future<Output = ()>) {
-        let open = GracefulShutdown::new();
+        let open = watch::Sender::new(());
         let Self { clients, operators, observer, .. } = self;
         // Operators' connections stay open until the server exits, and are then cut off.
-        let of_operators = GracefulShutdown::new();
+        let of_operators = watch::Sender::new(());
         let look = async {
             match &operators {
                 Some(entrance) => entrance.accept(&of_operators).await,
@@ -122,16 +122,16 @@ impl Server {
                 () = end => {}
             }
             observer.ending.store(true, Ordering::Relaxed);
-            tracing::info!(connections = open.count(), "ending");
-            let late = GracefulShutdown::new();
+            tracing::info!(connections = open.receiver_count(), "ending");
+            let late = watch::Sender::new(());
             tokio::select! {
                 () = clients.accept(&late) => {}
-                ended = tokio::time::timeout(GRACE, open.shutdown()) => if ended.is_err() {
+                ended = tokio::time::timeout(GRACE, ended(&open)) => if ended.is_err() {
                     tracing::warn!("requests that did not finish within {} s are cut off", GRACE.as_secs());
                 }
             }
             // Late connections are answered within microseconds.
-            let _ = tokio::time::timeout(LAST_WORDS, late.shutdown()).await;
+            let _ = tokio::time::timeout(LAST_WORDS, ended(&late)).await;
         };
         tokio::select! {
             () = serve => {}
@@ -160,6 +160,12 @@ impl Bound {
         };
         Ok(Self { listener, tls, operators })
     }
+}
+
+/// Asks connections to end, and waits for it.
+async fn ended(open: &watch::Sender<()>) {
+    open.send_replace(());
+    open.closed().await;
 }
 
 /// As many connections as the limit of open files lets in, with as many left for everything else.

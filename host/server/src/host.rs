@@ -22,7 +22,7 @@ use keyway_runtime::{CodeCacheKey, FolderError, PreparedRuntime, ProviderFolder,
 use thiserror::Error;
 
 use crate::config::{self, HostConfig, MasterKeySource};
-use crate::{installation, regular_file};
+use crate::{installation, process, regular_file};
 
 /// The purpose under which the key of the code cache is derived from the host key.
 const CODE_CACHE_KEY: &str = "keyway.v1.code-cache";
@@ -247,7 +247,7 @@ pub(crate) fn authorities(file: &Path) -> Result<Authorities, OpenError> {
 
 fn master_keys(config: &HostConfig) -> Result<MasterKeys, OpenError> {
     let mut keys = match config.master_key_source() {
-        MasterKeySource::Environment(variable) => MasterKeys::from(MasterKey::from_env(&variable)?),
+        MasterKeySource::Environment(variable) => MasterKeys::from(process::master_key(&variable)?),
         MasterKeySource::File(key) => {
             let database = config.database();
             if database.exists() && !key.exists() {

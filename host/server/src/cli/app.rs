@@ -17,9 +17,7 @@ use super::settings::{Origin, Settings};
 use super::{proxy, select};
 use crate::config::{HostConfig, MasterKeySource, default_data_dir};
 use crate::host::{Host, OpenError};
-
-/// The variable that may hold the master key itself.
-const MASTER_KEY_VARIABLE: &str = "KEYWAY_MASTER_KEY";
+use crate::process::MASTER_KEY_VARIABLE;
 
 /// When opening takes longer than this, a note says why.
 const NOTICE_AFTER: Duration = Duration::from_millis(800);

@@ -23,6 +23,7 @@ use super::settings::{Origin, Settings};
 use crate::config::{HostConfig, MasterKeySource, ServeConfig, default_key_file};
 use crate::host::{self, OpenError, prepare_runtime};
 use crate::installation;
+use crate::process;
 use crate::serve::listen::{UNIX, check_plain, is_in_use};
 use crate::serve::tls;
 
@@ -187,7 +188,7 @@ async fn master_key(config: &HostConfig) -> (Option<(Finding, String)>, (Finding
     let database = config.database();
     let (place, key) = match config.master_key_source() {
         MasterKeySource::Environment(variable) => {
-            (format!("in the variable {variable}"), MasterKey::from_env(&variable))
+            (format!("in the variable {variable}"), process::master_key(&variable))
         }
         MasterKeySource::File(file) if file.exists() => (file.display().to_string(), MasterKey::from_file(&file)),
         MasterKeySource::File(file) if database.exists() => {

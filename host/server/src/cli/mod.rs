@@ -47,6 +47,8 @@ use settings::Settings;
 /// The whole program.
 pub fn main() -> ExitCode {
     process::protect();
+    process::take_master_key();
+    process::explain_bus_errors();
     let (matches, cli, file) = match parse() {
         Ok(parsed) => parsed,
         Err(failed) => return failed,

@@ -22,20 +22,21 @@ const COOKIE: &str = "session-cookie-51d0e8";
 const PASSED_AS_PARAMETER: &str = "pasted-into-the-url-3b9a";
 
 /// A server whose log goes to a file, and all output so far.
-struct World {
+pub(crate) struct World {
     folder: Folder,
-    emulator: Emulator,
-    server: Child,
-    url: String,
+    pub(crate) emulator: Emulator,
+    pub(crate) server: Child,
+    pub(crate) url: String,
     operators: String,
-    key: String,
-    encryption_key: String,
+    pub(crate) key: String,
+    pub(crate) encryption_key: String,
     /// Answers and output that must not contain a secret.
     said: Vec<(String, String)>,
 }
 
 impl World {
-    fn start() -> Self {
+    /// With the master key in the environment.
+    pub(crate) fn start() -> Self {
         let folder = Folder::with(&["onepassword"]);
         let emulator = Emulator::start().unwrap();
         let created = folder.run(&["workspace", "create", "Acme", "--json"]).ok().json();
@@ -44,6 +45,7 @@ impl World {
         let arguments = [&listen[..], &["--json", "--log", "trace", "--log-format", "json"]].concat();
         let mut server = folder.keyway(&arguments);
         server.env("KEYWAY_CONNECT_TO", connect_to(&emulator)).stderr(log);
+        server.env_remove("KEYWAY_MASTER_KEY_FILE").env("KEYWAY_MASTER_KEY", MASTER_KEY);
         let mut server = server.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -64,12 +66,12 @@ impl World {
     }
 
     /// Encrypted as by a client.
-    fn encrypted(&self, value: &str) -> String {
+    pub(crate) fn encrypted(&self, value: &str) -> String {
         ClientKey::from_hex(&self.encryption_key.as_str().into()).unwrap().encrypt(&value.into()).unwrap()
     }
 
     /// An answer that is meant to contain secrets.
-    async fn secret(&self, method: &str, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn secret(&self, method: &str, path: &str, body: &Value) -> Answer {
         let headers = [("cc-key", &*self.key), ("content-type", "application/json")];
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let base = if path == "/metrics" { &self.operators } else { &self.url };
@@ -93,7 +95,7 @@ impl World {
         self.said.push((format!("keyway {}", arguments.join(" ")), String::from_utf8(said).unwrap()));
     }
 
-    fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         self.emulator.token("automation").unwrap().expose().to_owned()
     }
 }

@@ -23,6 +23,8 @@ mod front;
 mod installation;
 mod key_rotation;
 mod leaks;
+#[cfg(target_os = "linux")]
+mod leftovers;
 mod listing;
 mod memory;
 mod old_database;

@@ -141,6 +141,15 @@ async fn a_standard_error_that_is_not_read_blocks_no_request_and_no_end() {
     assert!(said.matches("answered").count() > 500 && said.len() > 64 << 10, "{}", said.len());
 }
 
+/// What a write to the database is when its file system has turned read-only.
+#[test]
+fn a_bus_error_ends_it_with_the_reason() {
+    let folder = Folder::with(&["fixtures/echo"]);
+    let (code, said) = Process::start(&folder, &[]).end(Signal::BUS);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("turned read-only") && said.contains("start it again"), "{said}");
+}
+
 #[test]
 fn it_can_be_ended_properly_as_soon_as_it_says_that_it_listens() {
     let folder = Folder::with(&["fixtures/echo"]);

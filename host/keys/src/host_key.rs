@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::derive::{derive, random_key};
 use crate::master_keys::FIRST_TERM;
-use crate::{KeyBytes, KeyError, MasterKeys, Place, RowSealKey};
+use crate::{KeyBytes, KeyError, Locked, MasterKeys, Place, RowSealKey};
 
 /// The name of the key from which all others are derived.
 const NAME: &str = "host";
@@ -20,7 +20,7 @@ const NAME: &str = "host";
 /// The key of a host, from which single-purpose keys are derived: 256 random bits, stored only
 /// wrapped.
 pub struct HostKey {
-    key: KeyBytes,
+    key: Locked<KeyBytes>,
     has_audit_root: bool,
 }
 
@@ -54,7 +54,7 @@ impl HostKey {
                 Some(record) => {
                     let place = place_of(&record);
                     let key = master_keys.unwrap(storage, record.master_term, &record.wrapped_key, &place).await?;
-                    let key = Self { key, has_audit_root: record.has_audit_root };
+                    let key = Self { key: Locked::new(key), has_audit_root: record.has_audit_root };
                     key.unlock_rows(storage, master_keys, record, now).await.map(|()| key)
                 }
                 None => Self::generate(storage, master_keys, now).await,
@@ -72,7 +72,7 @@ impl HostKey {
         if !storage.all_workspace_keys().await?.is_empty() {
             return Err(KeyError::NoHostKey);
         }
-        let key = Self { key: random_key()?, has_audit_root: false };
+        let key = Self { key: Locked::new(random_key()?), has_audit_root: false };
         let mut record = HostKeyRecord {
             name: NAME.to_owned(),
             wrapped_key: Vec::new(),
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn keys_for_two_purposes_have_nothing_in_common_and_the_key_prints_as_a_placeholder() {
-        let key = HostKey { key: KeyBytes::new([7; 32]), has_audit_root: false };
+        let key = HostKey { key: Locked::new(KeyBytes::new([7; 32])), has_audit_root: false };
         assert_ne!(key.derive("acme.v1.one"), key.derive("acme.v1.other"));
         assert_eq!(format!("{key:?}"), "HostKey([REDACTED])");
     }

@@ -17,7 +17,8 @@
 //! counts stay correct as well: how often clients seal is unknown, so the keys whose uses are
 //! counted must not be theirs.
 //!
-//! Keys are wiped when dropped and print as a placeholder.
+//! Keys are wiped when dropped and print as a placeholder. Those that stay open are in [`Locked`]
+//! memory.
 //!
 //! All sealed data has the form of the [`envelope`](SealingKey), and opens only in its [`Place`].
 //!
@@ -33,6 +34,7 @@ mod derive;
 mod envelope;
 mod error;
 pub mod host_key;
+mod locked;
 mod master_key;
 mod master_keys;
 mod row_seal_key;
@@ -42,6 +44,7 @@ pub use client_key::{ClientKey, ClientValueError};
 pub use envelope::{EnvelopeError, KeyBytes, MAX_USES, Place, SealingKey, term_of};
 pub use error::KeyError;
 pub use host_key::HostKey;
+pub use locked::Locked;
 pub use master_key::{KeyId, KeyWrapper, MasterKey};
 pub use master_keys::{FIRST_TERM, MasterKeys};
 pub use row_seal_key::RowSealKey;

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::derive::{derive, parse_hex, random_key};
-use crate::{EnvelopeError, KeyBytes, KeyError, SealingKey};
+use crate::{EnvelopeError, KeyBytes, KeyError, Locked, SealingKey};
 
 /// Identifies a master key without revealing anything about it, so that a wrong one is detected
 /// before anything is opened with it.
@@ -41,7 +41,7 @@ pub trait KeyWrapper: Send + Sync + 'static {
 ///
 /// Keep it apart from the database and its backups. Without it, nothing in the database opens; with
 /// both, everything does.
-pub struct MasterKey(KeyBytes);
+pub struct MasterKey(Locked<KeyBytes>);
 
 impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,12 +50,16 @@ impl fmt::Debug for MasterKey {
 }
 
 impl MasterKey {
+    fn of(key: KeyBytes) -> Self {
+        Self(Locked::new(key))
+    }
+
     /// A new random key.
     ///
     /// # Errors
     /// [`EnvelopeError::NoRandomness`].
     pub fn generate() -> Result<Self, KeyError> {
-        random_key().map(Self)
+        random_key().map(Self::of)
     }
 
     /// The key from 64 hexadecimal digits of either case; surrounding white space is ignored.
@@ -63,7 +67,7 @@ impl MasterKey {
     /// # Errors
     /// [`KeyError::Malformed`].
     pub fn from_hex(hex: &str) -> Result<Self, KeyError> {
-        parse_hex(hex, || "the given text".into()).map(Self)
+        parse_hex(hex, || "the given text".into()).map(Self::of)
     }
 
     /// The key from an environment variable, as 64 hexadecimal digits.
@@ -72,7 +76,7 @@ impl MasterKey {
     /// [`KeyError::NotInEnvironment`], [`KeyError::Malformed`].
     pub fn from_env(variable: &str) -> Result<Self, KeyError> {
         let hex = Zeroizing::new(std::env::var(variable).map_err(|_| KeyError::NotInEnvironment(variable.into()))?);
-        parse_hex(&hex, || format!("the environment variable {variable}")).map(Self)
+        parse_hex(&hex, || format!("the environment variable {variable}")).map(Self::of)
     }
 
     /// The key from a file, as 64 hexadecimal digits.
@@ -95,7 +99,7 @@ impl MasterKey {
             return Err(KeyError::FileNotPrivate(path.into()));
         }
         let hex = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| file_error(path, error))?);
-        parse_hex(&hex, || path.display().to_string()).map(Self)
+        parse_hex(&hex, || path.display().to_string()).map(Self::of)
     }
 
     /// The key from a file. If the file does not exist, it is first created with a new key,

@@ -37,7 +37,9 @@ use workspace_keys::TermKeys;
 pub(crate) use workspace_keys::WorkspaceKeys;
 
 use keyway_clock::Clock;
-use keyway_keys::{ClientKey, EnvelopeError, FIRST_TERM, HostKey, MAX_USES, MasterKeys, Place, WorkspaceKey, term_of};
+use keyway_keys::{
+    ClientKey, EnvelopeError, FIRST_TERM, HostKey, Locked, MAX_USES, MasterKeys, Place, WorkspaceKey, term_of,
+};
 use keyway_storage::{
     Changes, Constraint, RecordCache, SealedColumn, Storage, StorageError, WorkspaceId, WorkspaceKeyRecord,
 };
@@ -48,7 +50,8 @@ use crate::error::{BrokerError, Thing};
 /// How many uses of a key are counted at once: one write to the database for this many seals.
 const BLOCK: u64 = 256;
 
-/// How many workspaces' keys are kept unwrapped; each takes about 2 KiB.
+/// How many workspaces' keys are kept unwrapped; each takes about 4 KiB, a
+/// locked page.
 const CAPACITY: usize = 10_000;
 
 /// How long a deleted key is kept in memory: longer than any request holds a row that it has read.
@@ -258,7 +261,7 @@ impl Keyring {
                 None => {
                     let (place, master_term) = (place_of(&record), record.master_term);
                     let key = self.master_keys.unwrap(&*self.storage, master_term, &record.wrapped_key, &place).await?;
-                    Arc::new(TermKeys::derive(record.term, WorkspaceKey::from_bytes(key))?)
+                    Arc::new(Locked::new(TermKeys::derive(record.term, WorkspaceKey::from_bytes(key))?))
                 }
             };
             terms.insert(record.term, key);

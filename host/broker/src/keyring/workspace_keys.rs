@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keyway_clock::{Clock, Moment};
-use keyway_keys::{ClientKey, EnvelopeError, MAX_USES, Place, SealingKey, WorkspaceKey, term_of};
+use keyway_keys::{ClientKey, EnvelopeError, Locked, MAX_USES, Place, SealingKey, WorkspaceKey, term_of};
 use keyway_storage::{SealedColumn, WorkspaceId};
 use zeroize::Zeroizing;
 
@@ -18,9 +18,9 @@ use crate::keys::under_new_client_key;
 pub(crate) struct WorkspaceKeys {
     workspace: WorkspaceId,
     /// All keys that open values, recently deleted ones included.
-    pub(super) terms: BTreeMap<u32, Arc<TermKeys>>,
+    pub(super) terms: BTreeMap<u32, Arc<Locked<TermKeys>>>,
     pub(super) in_database: Vec<u32>,
-    pub(super) current: Arc<TermKeys>,
+    pub(super) current: Arc<Locked<TermKeys>>,
     /// When each deleted key was noticed to be deleted.
     retired: BTreeMap<u32, Moment>,
 }
@@ -53,11 +53,11 @@ impl WorkspaceKeys {
         workspace: WorkspaceId,
         keys: BTreeMap<u32, WorkspaceKey>,
     ) -> Result<Option<Self>, EnvelopeError> {
-        let terms = keys.into_iter().map(|(term, key)| Ok((term, Arc::new(TermKeys::derive(term, key)?))));
+        let terms = keys.into_iter().map(|(term, key)| Ok((term, Arc::new(Locked::new(TermKeys::derive(term, key)?)))));
         Ok(Self::of(workspace, terms.collect::<Result<_, EnvelopeError>>()?))
     }
 
-    pub(super) fn of(workspace: WorkspaceId, terms: BTreeMap<u32, Arc<TermKeys>>) -> Option<Self> {
+    pub(super) fn of(workspace: WorkspaceId, terms: BTreeMap<u32, Arc<Locked<TermKeys>>>) -> Option<Self> {
         let current = Arc::clone(terms.last_key_value()?.1);
         Some(Self { workspace, in_database: terms.keys().copied().collect(), terms, current, retired: BTreeMap::new() })
     }

@@ -1,4 +1,7 @@
 //! One connection to a secret manager: settings, session and network pool.
+//!
+//! **Invariant:** between calls, settings are ciphertext in memory, like sessions and cached
+//! values.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,7 +10,7 @@ use tokio::sync::Semaphore;
 use crate::contract::Settings;
 use crate::egress::{ApprovedDestination, Egress, RequestCounter, RequestCounts, RequestGate};
 use crate::error::ProviderError;
-use crate::session::Slot;
+use crate::session::{SessionKey, Slot};
 use crate::store::StateStore;
 
 /// What the calls of one connection share. Cheap to clone.
@@ -23,14 +26,30 @@ pub struct OpenConnection {
 }
 
 struct Inner {
-    settings: Settings,
+    settings: Sealed,
     approved: Arc<[ApprovedDestination]>,
     slot: Arc<Slot>,
     egress: Arc<dyn Egress>,
     counter: Arc<RequestCounter>,
     turns: Arc<Semaphore>,
     /// The settings as the component with this digest receives them, once checked.
-    checked: Mutex<Option<(Arc<str>, Arc<Settings>)>>,
+    checked: Mutex<Option<(Arc<str>, Sealed)>>,
+}
+
+/// Settings under the key of the process's sessions.
+struct Sealed(Option<Vec<u8>>);
+
+impl Sealed {
+    /// Without random bytes, which the process had at its start, there are none: the next call says
+    /// which are missing.
+    fn new(settings: &Settings, key: &SessionKey) -> Self {
+        Self(key.seal(&settings.encode()))
+    }
+
+    fn open(&self, key: &SessionKey) -> Settings {
+        let opened = self.0.as_ref().and_then(|sealed| key.open(sealed));
+        opened.and_then(|encoded| Settings::decode(&encoded)).unwrap_or_default()
+    }
 }
 
 impl OpenConnection {
@@ -42,6 +61,7 @@ impl OpenConnection {
         counter: Arc<RequestCounter>,
         turns: Arc<Semaphore>,
     ) -> Self {
+        let settings = Sealed::new(&settings, slot.key());
         let inner = Arc::new(Inner { settings, approved, slot, egress, counter, turns, checked: Mutex::default() });
         Self { inner, gate: None, state_store: None }
     }
@@ -75,8 +95,8 @@ impl OpenConnection {
         self.inner.slot.clear();
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.inner.settings
+    pub(crate) fn settings(&self) -> Settings {
+        self.inner.settings.open(self.inner.slot.key())
     }
 
     /// The settings as this component receives them. They are checked once for each build of the
@@ -87,14 +107,15 @@ impl OpenConnection {
         check: impl FnOnce(&Settings) -> Result<Settings, ProviderError>,
     ) -> Result<Arc<Settings>, ProviderError> {
         let mut checked = self.inner.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = self.inner.slot.key();
         if let Some((of, settings)) = &*checked
             && of == component
         {
-            return Ok(settings.clone());
+            return Ok(Arc::new(settings.open(key)));
         }
-        let settings = Arc::new(check(&self.inner.settings)?);
-        *checked = Some((component.clone(), settings.clone()));
-        Ok(settings)
+        let settings = check(&self.settings())?;
+        *checked = Some((component.clone(), Sealed::new(&settings, key)));
+        Ok(Arc::new(settings))
     }
 
     pub(crate) fn slot(&self) -> &Arc<Slot> {

@@ -309,7 +309,8 @@ impl Provider {
         let shared = &self.0.shared;
         let received = Received::default();
         let mut redactor = Redactor::new(received.clone(), self.0.public.clone());
-        for (name, value) in connection.settings().iter() {
+        let settings = connection.settings();
+        for (name, value) in settings.iter() {
             if self.0.description.is_secret(name) {
                 redactor.add(value);
             }

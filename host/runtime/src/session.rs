@@ -74,7 +74,7 @@ impl Inner {
     }
 }
 
-/// The key that seals session states, generated at every start of the host.
+/// The key that seals session states and settings in memory, generated at every start of the host.
 pub(crate) struct SessionKey(Aes256Gcm);
 
 impl SessionKey {
@@ -82,6 +82,20 @@ impl SessionKey {
         let mut key = Zeroizing::new([0; 32]);
         getrandom::fill(key.as_mut())?;
         Ok(Self(Aes256Gcm::new(&Key::<Aes256Gcm>::from(*key))))
+    }
+
+    /// Seals what belongs to no generation of a session. `None` when the system has no random
+    /// bytes.
+    pub(crate) fn seal(&self, data: &[u8]) -> Option<Vec<u8>> {
+        let mut nonce = [0; 12];
+        getrandom::fill(&mut nonce).ok()?;
+        let ciphertext = self.0.encrypt(&Nonce::from(nonce), data).ok()?;
+        Some([nonce.as_slice(), &ciphertext].concat())
+    }
+
+    pub(crate) fn open(&self, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (nonce, ciphertext) = sealed.split_first_chunk::<12>()?;
+        self.0.decrypt(&Nonce::from(*nonce), ciphertext).ok().map(Zeroizing::new)
     }
 }
 
@@ -102,6 +116,10 @@ impl Slot {
         let id = NEXT_SLOT.fetch_add(1, Ordering::Relaxed);
         let inner = Mutex::new(Inner { sealed: None, generation: 0, counter: 0, renewing: None });
         Self { id, key, clock, max_bytes, inner }
+    }
+
+    pub(crate) fn key(&self) -> &SessionKey {
+        &self.key
     }
 
     fn associated_data(&self, generation: u64) -> [u8; 16] {

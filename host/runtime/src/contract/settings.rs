@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::attribute::Attribute;
 
@@ -135,10 +136,59 @@ impl Settings {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &SecretString)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
+
+    /// All of them in one text: each name and value after its length.
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let parts = || self.iter().flat_map(|(name, value)| [name, value.expose_secret()]);
+        let length = parts().map(|part| size_of::<u64>() + part.len()).sum();
+        let mut encoded = Zeroizing::new(Vec::with_capacity(length));
+        for part in parts() {
+            encoded.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            encoded.extend_from_slice(part.as_bytes());
+        }
+        encoded
+    }
+
+    /// `None` for what [`encode`](Self::encode) has not made.
+    pub(crate) fn decode(mut encoded: &[u8]) -> Option<Self> {
+        let mut part = || {
+            let (length, rest) = encoded.split_first_chunk()?;
+            let (part, rest) = rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)?;
+            encoded = rest;
+            Some(std::str::from_utf8(part).ok()?.to_owned())
+        };
+        let mut settings = Self::new();
+        while let Some(name) = part() {
+            settings.set(name, part()?);
+        }
+        encoded.is_empty().then_some(settings)
+    }
 }
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.0.keys().map(|name| (name, "[REDACTED]"))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_as_they_were_encoded() {
+        let settings = Settings::new().with("token", "a\"b\n").with("empty", "").with("url", "https://\u{e9}");
+        for settings in [settings, Settings::new()] {
+            let encoded = settings.encode();
+            let decoded = Settings::decode(&encoded).unwrap();
+            let values = |settings: &Settings| -> Vec<(String, String)> {
+                settings.iter().map(|(name, value)| (name.to_owned(), value.expose_secret().to_owned())).collect()
+            };
+            assert_eq!(values(&decoded), values(&settings));
+            for cut in 1..encoded.len() {
+                let whole = Settings::decode(&encoded[..cut]).is_some_and(|cut| values(&cut) == values(&settings));
+                assert!(!whole, "{cut}");
+            }
+        }
     }
 }

@@ -4,8 +4,8 @@
 //! **Invariant:** of each kind, the first [`ONE_BY_ONE`] refusals in a [`WINDOW`] are recorded one
 //! by one, and the others are counted. When the window is over, one record tells their number. A
 //! kind is an actor, an operation and an outcome, in a workspace; for a refused API key it is also
-//! the stored key that it resembles. Releases, and changes that have
-//! begun, are never counted here: each has its own record.
+//! the stored key that it resembles. Releases, and changes that have begun, are never counted here:
+//! each has its own record.
 //!
 //! The end of the process loses the counts of the last window, unless the log is closed in order.
 

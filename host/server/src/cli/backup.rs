@@ -6,8 +6,8 @@
 //!
 //! The database is copied first, as of one moment, with the root that says how far the audit log
 //! had come by then. Records that were added under that root until the log is copied do no harm:
-//! after a crash, too, the log is ahead of the root. Records and segments that name a later root are
-//! left out: they would prove that the database is older.
+//! after a crash, too, the log is ahead of the root. Records and segments that name a later root
+//! are left out: they would prove that the database is older.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};

@@ -3,8 +3,9 @@
 //!
 //! **Invariant:** of each kind, the first [`ONE_BY_ONE`] refusals in a [`WINDOW`] are recorded one
 //! by one, and the others are counted. When the window is over, one record tells their number. A
-//! kind is an actor, an operation and an outcome, in a workspace. Releases, and changes that have
-//! begun, are never counted here: each has its own record.
+//! kind is an actor, an operation and an outcome, in a workspace; for a refused API key it is also
+//! the stored key that it resembles. Releases, and changes that have begun, are never counted here:
+//! each has its own record.
 //!
 //! The end of the process loses the counts of the last window, unless the log is closed in order.
 
@@ -54,8 +55,11 @@ impl Count {
 }
 
 fn kind_of(event: &AuditEvent) -> Kind {
-    let key = event.subject.api_key;
-    Some((event.workspace, event.actor.clone(), event.operation, event.outcome.clone(), key))
+    // Callers choose the ids that they ask for, and what was not created has a new one each time:
+    // neither may make a kind.
+    let key = event.subject.api_key.filter(|_| event.operation == Operation::Authenticate);
+    let workspace = event.workspace.filter(|_| event.operation != Operation::CreateWorkspace);
+    Some((workspace, event.actor.clone(), event.operation, event.outcome.clone(), key))
 }
 
 impl Refusals {
@@ -82,8 +86,8 @@ impl Refusals {
             if kind.is_none() {
                 (event.workspace, event.actor) = (None, AuditActor::Unknown);
             }
-            event.subject =
-                Subject { api_key: event.subject.api_key, scope: event.subject.scope, ..Subject::default() };
+            let api_key = kind.and_then(|(_, _, _, _, key)| key);
+            event.subject = Subject { api_key, scope: event.subject.scope, ..Subject::default() };
             event.at = now.timestamp();
             (event.unrecorded, event.request_id) = (Some(count.unrecorded), None);
             Some(event)

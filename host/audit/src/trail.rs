@@ -1,8 +1,8 @@
 //! What an operation does, while it runs: its subject, and whether its change has begun.
 //!
-//! **Invariant:** a change calls [`Trail::begin`] before its first effect, and has no effect if that
-//! fails. So the beginning of each change is on the disk before anything is touched or sent, and a
-//! change that is refused before that leaves no beginning.
+//! **Invariant:** a change calls [`Trail::begin`] before its first effect, and has no effect if
+//! that fails. So the beginning of each change is on the disk before anything is touched or sent,
+//! and a change that is refused before that leaves no beginning.
 
 use std::sync::{Arc, OnceLock};
 

@@ -129,6 +129,13 @@ impl Readiness {
         found
     }
 
+    /// What an operator should look at although the broker can do its work: a clock that differs
+    /// from those of secret managers. It does not make the host unready, because a secret manager
+    /// may be the one that is wrong, and a tenant may have chosen it.
+    pub fn warnings(&self) -> Vec<String> {
+        self.connections.runtime.clock_warning().into_iter().collect()
+    }
+
     /// Whether the clock was set back, until that counts as put right.
     fn clock(&self, last: &mut Last) -> Result<(), (NotReady, String)> {
         let now = self.core.now();

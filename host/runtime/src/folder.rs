@@ -113,6 +113,8 @@ struct Entry {
     error: Option<LoadError>,
     /// The file of the same provider type whose name comes first.
     served_by: Option<String>,
+    /// Whether it served when the providers were last published.
+    serves: bool,
 }
 
 impl Entry {
@@ -134,12 +136,12 @@ impl Entry {
     }
 
     /// Logs a change of `served_by`, once. A removed file that no longer serves is not worth a
-    /// line. `served` is whether this file served until now: if it is still there, another one has
-    /// taken over, which may be a mistake, and gets the tokens.
-    fn tell_whether_it_serves(&self, file: &str, is_here: bool, served: bool) {
+    /// line. If it served until now and is still there, another one has taken over, which may be a
+    /// mistake, and gets the tokens.
+    fn tell_whether_it_serves(&self, file: &str, is_here: bool) {
         let digest = self.provider.as_ref().map(Provider::digest);
         match self.conflict() {
-            Some(reason) if is_here && served => {
+            Some(reason) if is_here && self.serves => {
                 tracing::error!(file, digest, reason, "another file has taken over from this one");
             }
             Some(reason) if is_here => tracing::error!(file, digest, reason, "provider not in use"),
@@ -288,6 +290,7 @@ impl Inner {
         self.with_entries(|entries| {
             let before = entries.remove(&file);
             let served_by = before.as_ref().and_then(|entry| entry.served_by.clone());
+            let serves = before.as_ref().is_some_and(|entry| entry.serves);
             let before = before.and_then(|entry| entry.provider);
             let entry = match loaded {
                 Ok(provider) => {
@@ -299,12 +302,12 @@ impl Inner {
                         digest = provider.digest(),
                         "provider loaded"
                     );
-                    Entry { stamp, provider: Some(provider), error: None, served_by }
+                    Entry { stamp, provider: Some(provider), error: None, served_by, serves }
                 }
                 Err(error) => {
                     let kept = before.is_some();
                     tracing::error!(file, %error, kept_previous = kept, "provider refused");
-                    Entry { stamp, provider: before, error: Some(error), served_by }
+                    Entry { stamp, provider: before, error: Some(error), served_by, serves }
                 }
             };
             entries.insert(file, entry);
@@ -315,7 +318,6 @@ impl Inner {
     /// `names` are the files that exist. A removed file serves until another file of its type does,
     /// and displaces none.
     fn publish(&self, names: &BTreeSet<String>) {
-        let before = self.providers.load();
         let providers = self.with_entries(|entries| {
             let mut first: BTreeMap<String, String> = BTreeMap::new();
             let here = entries.iter().filter(|(file, _)| names.contains(*file));
@@ -329,13 +331,10 @@ impl Inner {
                 let serves = entry.provider_type().and_then(|provider_type| first.get(provider_type));
                 let served_by = serves.filter(|first| *first != file).cloned();
                 if served_by != entry.served_by {
-                    let served = entry.in_use().is_some_and(|provider| {
-                        let before = before.get(&provider.description().provider_type);
-                        before.is_some_and(|before| before.digest() == provider.digest())
-                    });
                     entry.served_by = served_by;
-                    entry.tell_whether_it_serves(file, names.contains(file), served);
+                    entry.tell_whether_it_serves(file, names.contains(file));
                 }
+                entry.serves = entry.in_use().is_some();
             }
             let in_use = entries.values().filter_map(|entry| entry.in_use().cloned());
             in_use.map(|provider| (provider.description().provider_type.clone(), provider)).collect()

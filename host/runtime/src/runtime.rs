@@ -16,7 +16,8 @@ use crate::compiler::Compiler;
 use crate::connection::OpenConnection;
 use crate::contract::Settings;
 use crate::egress::{
-    ApprovedDestination, Authorities, AuthoritiesError, Egress, EgressPolicy, Guard, RequestCounter, Trust,
+    self, ApprovedDestination, Authorities, AuthoritiesError, ClockSkew, Egress, EgressPolicy, Guard, RequestCounter,
+    Trust,
 };
 use crate::engine::{self, AddressSpace, Ticker};
 use crate::error::{CallError, LoadError, SandboxError};
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     compiler: Compiler,
     code_cache: Option<CodeCache>,
     policy: Arc<EgressPolicy>,
+    clock_skew: Arc<ClockSkew>,
     trust: Trust,
     egress_layer: Option<EgressLayer>,
     session_key: Arc<SessionKey>,
@@ -145,6 +147,7 @@ impl RuntimeBuilder {
             engine,
             space,
             limits: Arc::new(self.limits),
+            clock_skew: Arc::new(ClockSkew::new(self.clock.clone())),
             clock: self.clock,
             turns,
             linker,
@@ -210,6 +213,12 @@ impl Runtime {
     /// The limits in force.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// What is wrong with this machine's clock, in a sentence, if the dates of servers' answers
+    /// differ from it by more than five seconds.
+    pub fn clock_warning(&self) -> Option<String> {
+        self.0.clock_skew.wrong_by().map(egress::described)
     }
 
     /// Whether this is a clone of `other`.
@@ -311,7 +320,8 @@ impl Runtime {
         let shared = &self.0;
         let approved: Arc<[ApprovedDestination]> = approved.into();
         let counter: Arc<RequestCounter> = Arc::default();
-        let guard = Guard::new(shared.policy.clone(), tls, approved.clone(), shared.limits.clone(), counter.clone());
+        let (policy, limits) = (shared.policy.clone(), shared.limits.clone());
+        let guard = Guard::new(policy, tls, approved.clone(), limits, counter.clone(), shared.clock_skew.clone());
         let mut egress: Arc<dyn Egress> = Arc::new(guard);
         if let Some(layer) = &shared.egress_layer {
             egress = layer(egress);

@@ -36,8 +36,8 @@ pub(crate) fn without_database(config: &HostConfig) -> Result<(), OpenError> {
     }
 }
 
-/// Prepares a new installation, with a new database: checks that nothing is there of another one, and makes the master
-/// key if it is missing. Returns the file of a key that was made.
+/// Prepares a new installation, with a new database: checks that nothing is there of another one,
+/// and makes the master key if it is missing. Returns the file of a key that was made.
 ///
 /// # Errors
 /// [`OpenError`]; nothing was made.

@@ -57,6 +57,7 @@ impl Connections {
     ) -> Result<Connection, BrokerError> {
         required("name", &new.name, NAME_LIMIT)?;
         required("provider_type", &new.provider_type, PROVIDER_TYPE_LIMIT)?;
+        check_length(new.certificate_authorities.as_deref())?;
         // Before the provider is called.
         self.core.hold_keys(access.workspace()).await?;
         let provider = self.provider(&new.provider_type).await?;
@@ -348,9 +349,7 @@ impl Connections {
         if settings.iter().any(|(_, value)| value.expose_secret().chars().count() > SETTING_LIMIT) {
             return Err(InvalidInput::TooLong { field: "a setting", limit: SETTING_LIMIT }.into());
         }
-        if authorities.as_ref().is_some_and(|pem| pem.len() > SETTING_LIMIT) {
-            return Err(InvalidInput::TooLong { field: "certificate_authorities", limit: SETTING_LIMIT }.into());
-        }
+        check_length(authorities.as_deref())?;
         provider.check_settings(&settings).map_err(|error| BrokerError::NotVerified { source: error.into() })?;
         let approved = description
             .approved_destinations(&settings)
@@ -456,6 +455,15 @@ impl Checked {
 }
 
 /// Checks that the provider declares the tier.
+fn check_length(authorities: Option<&str>) -> Result<(), InvalidInput> {
+    match authorities {
+        Some(pem) if pem.len() > SETTING_LIMIT => {
+            Err(InvalidInput::TooLong { field: "certificate_authorities", limit: SETTING_LIMIT })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check_tier(provider: &Description, tier: Option<&str>) -> Result<(), InvalidInput> {
     let known = || provider.rate_limits.iter().map(|tier| tier.name.clone());
     match tier {

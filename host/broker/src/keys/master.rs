@@ -49,8 +49,8 @@ impl Keys {
     ///
     /// # Errors
     /// [`KeyError::NotANewKey`]; [`StorageError::Damaged`] with the workspace whose key does not
-    /// open, see [`Database`](crate::database::Database); errors of the database and of a key service. After an error,
-    /// nothing has changed.
+    /// open, see [`Database`](crate::database::Database); errors of the database and of a key
+    /// service. After an error, nothing has changed.
     pub async fn rotate_master(&self, new: impl KeyWrapper) -> Result<RotatedMasterKey, BrokerError> {
         let new: Arc<dyn KeyWrapper> = Arc::new(new);
         let trail = Trail::new();

@@ -69,9 +69,9 @@ impl Keys {
     /// begins no new one.
     ///
     /// # Errors
-    /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`]; [`StorageError::Damaged`] with the row
-    /// of a value that does not open. After an error, the rotation either has not begun or can be finished
-    /// later, see the head of the module.
+    /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`]; [`StorageError::Damaged`] with the
+    /// row of a value that does not open. After an error, the rotation either has not begun or can
+    /// be finished later, see the head of the module.
     pub async fn rotate_workspace(&self, access: &Access) -> Result<RotatedWorkspaceKey, BrokerError> {
         let trail = Trail::new();
         let rotate = async {

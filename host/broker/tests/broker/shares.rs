@@ -41,13 +41,18 @@ async fn entry(broker: &Broker, access: &Access, user: &str, milliseconds: u32) 
 async fn a_workspace_with_many_slow_connections_leaves_calls_to_the_others() {
     let broker = broker().await;
     let (busy, other) = (workspace(&broker).await, workspace(&broker).await);
-    let mut calls = Vec::new();
+    let mut entries = Vec::new();
     for number in 0..4 {
-        let entry = entry(&broker, &busy, &format!("user {number}"), 3_000).await;
+        entries.push(entry(&broker, &busy, &format!("user {number}"), 3_000).await);
+    }
+    let quick = entry(&broker, &other, "user", 1).await;
+    let mut calls = Vec::new();
+    for entry in entries {
         let (broker, busy) = (broker.clone(), busy.clone());
         calls.push(tokio::spawn(async move { broker.resolve(&busy, ResolveRequest::new(entry.id)).await.map(drop) }));
     }
-    let quick = entry(&broker, &other, "user", 1).await;
+    // Until they run.
+    tokio::time::sleep(Duration::from_millis(200)).await;
     let began = Instant::now();
     broker.resolve(&other, ResolveRequest::new(quick.id)).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());

@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
+use super::clock_skew::ClockSkew;
 use super::connector::{Answered, Connector, target};
 use super::policy::EgressPolicy;
 use super::{ApprovedDestination, Body, Egress, EgressError, RequestCounter, RequestTimes};
@@ -47,6 +48,7 @@ pub(crate) struct Guard {
     turns: Arc<Semaphore>,
     limits: Arc<Limits>,
     counter: Arc<RequestCounter>,
+    clock_skew: Arc<ClockSkew>,
 }
 
 impl Guard {
@@ -56,11 +58,12 @@ impl Guard {
         approved: Arc<[ApprovedDestination]>,
         limits: Arc<Limits>,
         counter: Arc<RequestCounter>,
+        clock_skew: Arc<ClockSkew>,
     ) -> Self {
         let connector = Connector::new(policy, tls, limits.connect_time);
         let pool = Arc::new(Pool::new(connector, limits.requests_per_connection as usize));
         let turns = Arc::new(Semaphore::new(limits.requests_per_connection as usize));
-        Self { pool, approved, turns, limits, counter }
+        Self { pool, approved, turns, limits, counter, clock_skew }
     }
 
     /// The destination that covers a request, and the origin to name in errors.
@@ -95,12 +98,16 @@ impl Egress for Guard {
         let method = known(request.method());
         let checked = self.check(&request);
         let (pool, limits, counter) = (self.pool.clone(), self.limits.clone(), self.counter.clone());
-        let turn = queue(self.turns.clone());
+        let (turn, clock_skew) = (queue(self.turns.clone()), self.clock_skew.clone());
         Box::pin(async move {
+            let asked = clock_skew.now();
             let result = match &checked {
                 Ok((_, name)) => forward(&pool, turn, &limits, name, request, times).await,
                 Err(refusal) => Err(refusal.clone()),
             };
+            if let Ok(answer) = &result {
+                clock_skew.note(asked, answer.headers());
+            }
             counter.count(result.as_ref().err());
             let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             // The component chose method and host, and could have put a secret into them, even into

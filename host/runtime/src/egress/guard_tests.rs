@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http_body_util::{Empty, Full};
+use keyway_clock::SystemClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -92,7 +93,8 @@ pub(super) fn guard(approved: &[&str], policy: EgressPolicy) -> Guard {
 
 pub(super) fn guard_with(approved: &[&str], policy: EgressPolicy, tls: Arc<rustls::ClientConfig>) -> Guard {
     let approved: Vec<_> = approved.iter().map(|text| text.parse().unwrap()).collect();
-    Guard::new(Arc::new(policy), tls, approved.into(), Arc::new(limits()), Arc::default())
+    let clock_skew = Arc::new(ClockSkew::new(Arc::new(SystemClock::new())));
+    Guard::new(Arc::new(policy), tls, approved.into(), Arc::new(limits()), Arc::default(), clock_skew)
 }
 
 /// A guard that approves the address, even if it is private.

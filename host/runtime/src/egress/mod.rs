@@ -8,6 +8,7 @@
 
 mod address;
 mod authorities;
+mod clock_skew;
 mod connector;
 mod destination;
 mod guard;
@@ -26,6 +27,7 @@ use thiserror::Error;
 
 pub(crate) use authorities::Trust;
 pub use authorities::{Authorities, AuthoritiesError, CaStore};
+pub(crate) use clock_skew::{ClockSkew, described};
 pub(crate) use destination::from_setting;
 pub use destination::{ApprovedDestination, DestinationError, Scheme};
 pub(crate) use guard::Guard;

@@ -6,8 +6,8 @@
 //!
 //! The database is copied first, as of one moment, with the root that says how far the audit log
 //! had come by then. Records that were added under that root until the log is copied do no harm:
-//! after a crash, too, the log is ahead of the root. Records and segments that name a later root are
-//! left out: they would prove that the database is older.
+//! after a crash, too, the log is ahead of the root. Records and segments that name a later root
+//! are left out: they would prove that the database is older.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -37,7 +37,10 @@ pub(super) async fn run(app: &App, folder: PathBuf) -> Result<(), CliError> {
     }
     let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Private, on the same file system, and removed unless it becomes the backup.
-    let unfinished = tempfile::Builder::new().prefix(".keyway-backup-").tempdir_in(parent).map_err(failed)?;
+    let mut unfinished = tempfile::Builder::new();
+    #[cfg(unix)]
+    unfinished.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    let unfinished = unfinished.prefix(".keyway-backup-").tempdir_in(parent).map_err(failed)?;
     let in_backup = HostConfig::new(unfinished.path());
     let storage = SqliteStorage::open_read_only(config.database()).await.map_err(OpenError::from)?;
     let copied = storage.copy_to(&in_backup.database()).await;

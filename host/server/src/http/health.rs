@@ -22,6 +22,9 @@ use super::schema;
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
     status: &'static str,
+    /// What an operator should look at although the server can do its work.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 /// Liveness
@@ -30,7 +33,7 @@ pub(super) struct Health {
 #[utoipa::path(get, path = "/healthz", operation_id = "get_health", tag = "operation", security(()),
     responses((status = 200, description = "The server is alive", body = Health)))]
 pub(super) async fn healthz() -> Json<Health> {
-    Json(Health { status: "ok" })
+    Json(Health { status: "ok", warnings: Vec::new() })
 }
 
 /// Readiness
@@ -45,7 +48,8 @@ pub(super) async fn readyz(State(api): State<Api>) -> Answer<Health> {
     }
     let missing = api.broker.readiness().check().await;
     if missing.is_empty() {
-        return Ok(Json(Health { status: "ready" }));
+        let warnings = api.broker.readiness().warnings();
+        return Ok(Json(Health { status: "ready", warnings }));
     }
     let missing: Vec<_> = missing.iter().map(NotReady::to_string).collect();
     Err(not_ready(&missing.join("; ")))

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use keyway::Scope;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection, raw_sql};
 
+use crate::cli_database::change;
 use crate::support::{Answer, Api, ECHO_TOKEN, Folder, Ran, assert_without};
 
 const VERIFY: [&str; 3] = ["audit", "verify", "--json"];
@@ -175,19 +174,6 @@ fn an_earlier_copy_of_everything_is_found_with_the_root_that_was_kept_elsewhere(
     folder.run(&verify).failed(3);
 }
 
-/// Access to the database beside the host.
-async fn database(folder: &Folder) -> SqliteConnection {
-    let options = SqliteConnectOptions::new().filename(folder.path().join("keyway.db")).foreign_keys(false);
-    options.connect().await.unwrap()
-}
-
-/// Changes the database as somebody would who has no key.
-async fn change(folder: &Folder, sql: &str) {
-    let mut database = database(folder).await;
-    raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut database).await.unwrap();
-    database.close().await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_erased_with_its_root_is_missed_although_every_other_row_was_put_aside() {
     let folder = Folder::connected(&["fixtures/echo"]);
@@ -201,10 +187,10 @@ async fn a_log_that_is_erased_with_its_root_is_missed_although_every_other_row_w
     // A new log begins, as if the database was new.
     folder.run(&["workspace", "create", "Other"]).ok();
     change(&folder, "INSERT INTO workspaces SELECT * FROM aside; DROP TABLE aside;").await;
-    for _ in 0..2 {
+    for name in ["Another", "A third"] {
         let verified = folder.run(&VERIFY).failed(8).json();
         assert_eq!(verified["findings"][0]["problem"], "log_missing", "{verified:#}");
-        folder.run(&["workspace", "create", "Another"]).ok();
+        folder.run(&["workspace", "create", name]).ok();
     }
 }
 

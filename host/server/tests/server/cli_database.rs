@@ -1,15 +1,15 @@
 //! `keyway database`: damaged rows are listed and deleted, and nothing else is.
 
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection, raw_sql};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, raw_sql};
 
 use crate::support::Folder;
 
-/// Changes the database as another program would.
-async fn change(folder: &Folder, sql: &'static str) {
-    let file = folder.path().join("keyway.db");
-    let mut database = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
-    raw_sql(sql).execute(&mut database).await.unwrap();
+/// Changes the database as another program would, without the key.
+pub(crate) async fn change(folder: &Folder, sql: &str) {
+    let options = SqliteConnectOptions::new().filename(folder.path().join("keyway.db")).foreign_keys(false);
+    let mut database = options.connect().await.unwrap();
+    raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut database).await.unwrap();
     database.close().await.unwrap();
 }
 

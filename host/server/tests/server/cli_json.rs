@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::cli_database::change;
 use crate::support::{ECHO_TOKEN, Folder};
 
 /// Commands with tests of their own, because they do not end without a signal or need more than a
@@ -55,8 +56,8 @@ fn id(document: &Value) -> &str {
     document["id"].as_str().unwrap_or_else(|| panic!("{document}"))
 }
 
-#[test]
-fn every_command_prints_one_json_document_when_asked_to() {
+#[tokio::test]
+async fn every_command_prints_one_json_document_when_asked_to() {
     let mut script = Script { folder: Folder::with(&["fixtures/echo"]), run: BTreeSet::new() };
     let expected = commands(&script.folder);
     let new_key_file = script.folder.path().join("new.key");
@@ -113,6 +114,10 @@ fn every_command_prints_one_json_document_when_asked_to() {
     script.run("audit verify", &[]);
     script.run("workspace create", &["Gone"]);
     script.run("workspace delete", &["Gone", "--yes"]);
+    let damaged = script.run("workspace create", &["Damaged"]);
+    script.run("database check", &[]);
+    change(&script.folder, "UPDATE workspaces SET name = 'Changed' WHERE name = 'Damaged'").await;
+    script.run("database delete-damaged", &["workspaces", id(&damaged), "--yes"]);
     script.run("master-key rotate", &["--new-key-file", new_key_file.to_str().unwrap()]);
 
     let run = script.run.iter().map(String::as_str).chain(ELSEWHERE).map(str::to_owned).collect::<BTreeSet<_>>();

@@ -108,12 +108,7 @@ async fn a_database_of_the_first_version_opens_and_everything_in_it_works() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_earlier_copy_of_the_hosts_key_does_not_get_changed_rows_sealed_unnoticed() {
     let folder = folder().await;
-    let change = async |sql: &str| {
-        let options = SqliteConnectOptions::new().filename(folder.path().join("keyway.db")).foreign_keys(false);
-        let mut connection = options.connect().await.unwrap();
-        raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-    };
+    let change = async |sql: &str| change(&folder, sql).await;
     change("CREATE TABLE aside AS SELECT wrapped_key, version FROM host_keys WHERE name = 'host';").await;
     folder.run(&["workspace", "list"]).ok();
     change(
@@ -131,10 +126,10 @@ async fn an_earlier_copy_of_the_hosts_key_does_not_get_changed_rows_sealed_unnot
         change(&format!("UPDATE {table} SET seal = NULL;")).await;
     }
     folder.run(&["workspace", "list"]).ok();
-    for _ in 0..2 {
+    for name in ["Another", "A third"] {
         let found = folder.run(&["audit", "verify"]).failed(8);
         assert!(found.stderr.contains("an earlier copy of the host's key"), "{found:#?}");
-        folder.run(&["workspace", "create", "Another"]).ok();
+        folder.run(&["workspace", "create", name]).ok();
     }
     // Under a new master key, that copy opens nothing.
     let new = folder.path().join("new.key");

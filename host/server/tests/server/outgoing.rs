@@ -46,7 +46,7 @@ async fn secret_manager() -> (SocketAddr, String) {
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
                 let head = head(&mut stream).await;
                 assert!(!head.to_ascii_lowercase().contains("proxy"), "{head}");
-                let answer = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\n[\"x\"]";
+                let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 5\r\nconnection: close\r\n\r\n[\"x\"]";
                 let _ = stream.write_all(answer.as_bytes()).await;
                 let _ = stream.shutdown().await;
             });

@@ -251,8 +251,13 @@ async fn a_two_factor_code_is_for_now_and_for_nobody_to_keep() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_says_how_often_it_was_handed_out_and_an_unused_one_is_given_out_once() {
     let (api, _) = Api::echo().await;
-    // One period until the year 2106, so that none ends meanwhile.
-    let secret = api.encrypted("otpauth://totp/x?secret=GEZDGNBVGY3TQOJQ&period=4294967295");
+    // The longest period, and not the end of one: none ends meanwhile, and the next code is further
+    // away than a caller is kept waiting.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    if now % 300 > 255 {
+        tokio::time::sleep(std::time::Duration::from_secs(300 - now % 300)).await;
+    }
+    let secret = api.encrypted("otpauth://totp/x?secret=GEZDGNBVGY3TQOJQ&period=300");
     api.post("/vault", &named(json!({"tfa_secret": secret}))).await.ok(201);
     let path = format!("/vault/tfa-code?{PAIR}");
     let unused = api.get(&format!("{path}&unused=true")).await.ok(200);

@@ -4,10 +4,10 @@
 //!
 //! The file is readable by its owner only (SQLite gives its write-ahead log the same mode).
 //! Write-ahead logging lets readers and a writer work at the same time. All changes of a process go
-//! through one connection, so that changes that wait leave the other connections to readers. `synchronous = FULL` makes
-//! a change durable before it is acknowledged. Deleted data is overwritten with zeros. A writer
-//! that finds the database locked by another process waits up to five seconds. Migrations run when
-//! the database is opened.
+//! through one connection, so that changes that wait leave the other connections to readers.
+//! `synchronous = FULL` makes a change durable before it is acknowledged. Deleted data is
+//! overwritten with zeros. A writer that finds the database locked by another process waits up to
+//! five seconds. Migrations run when the database is opened.
 //!
 //! **Invariant:** a writing statement runs to its end: `execute`, `fetch_all`, or a transaction
 //! that is committed. `fetch_one` and `fetch_optional` stop at the first row; the commit comes

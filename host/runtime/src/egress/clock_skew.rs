@@ -5,13 +5,12 @@
 //! is a span. It is taken for the value in it that is nearest to zero. One server alone may be
 //! wrong, so of several answers the one that agrees most with this machine counts.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderMap;
 use http::header::DATE;
 use jiff::{SignedDuration, Timestamp};
 use keyway_clock::{Clock, Moment};
-use parking_lot::Mutex;
 
 /// Beyond this the clock counts as wrong. Machines that keep their time are within a second of each
 /// other, and a code is good for 30 seconds.
@@ -42,7 +41,7 @@ impl ClockSkew {
         let Ok(date) = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date) else { return };
         let now = self.clock.now();
         let skew = nearest_to_zero(date, asked.timestamp(), now.timestamp());
-        let mut seen = self.seen.lock();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let before = seen.filter(|(at, _)| now.since(*at) < KEPT).map(|(_, before)| before);
         if before.is_some_and(|before| before.abs() < skew.abs()) {
             return;
@@ -62,7 +61,7 @@ impl ClockSkew {
 
     /// How far the servers' clocks are ahead of this one, if that is more than they may be.
     pub(crate) fn wrong_by(&self) -> Option<SignedDuration> {
-        self.seen.lock().map(|(_, skew)| skew).filter(|skew| is_wrong(*skew))
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).map(|(_, skew)| skew).filter(|skew| is_wrong(*skew))
     }
 }
 

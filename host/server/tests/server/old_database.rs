@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, raw_sql};
 
+use crate::cli_database::change;
 use crate::serve::Process;
 use crate::support::{Folder, send};
 
@@ -108,10 +109,10 @@ async fn a_database_of_the_first_version_opens_and_everything_in_it_works() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_earlier_copy_of_the_hosts_key_does_not_get_changed_rows_sealed_unnoticed() {
     let folder = folder().await;
-    let change = async |sql: &str| change(&folder, sql).await;
-    change("CREATE TABLE aside AS SELECT wrapped_key, version FROM host_keys WHERE name = 'host';").await;
+    let alter = async |sql: &str| change(&folder, sql).await;
+    alter("CREATE TABLE aside AS SELECT wrapped_key, version FROM host_keys WHERE name = 'host';").await;
     folder.run(&["workspace", "list"]).ok();
-    change(
+    alter(
         "UPDATE host_keys SET (wrapped_key, version) = (SELECT wrapped_key, version FROM aside), rows_sealed = 0,
              has_audit_root = 0 WHERE name = 'host';",
     )
@@ -123,7 +124,7 @@ async fn an_earlier_copy_of_the_hosts_key_does_not_get_changed_rows_sealed_unnot
     }
     // Without their seals, the root of the audit log says it, for ever.
     for table in ["workspaces", "api_keys", "connections", "connection_states", "vault_entries", "rotations"] {
-        change(&format!("UPDATE {table} SET seal = NULL;")).await;
+        alter(&format!("UPDATE {table} SET seal = NULL;")).await;
     }
     folder.run(&["workspace", "list"]).ok();
     for name in ["Another", "A third"] {
@@ -135,7 +136,7 @@ async fn an_earlier_copy_of_the_hosts_key_does_not_get_changed_rows_sealed_unnot
     let new = folder.path().join("new.key");
     folder.run(&["master-key", "rotate", "--new-key-file", new.to_str().unwrap()]).ok();
     std::fs::rename(&new, folder.key_file()).unwrap();
-    change(
+    alter(
         "UPDATE host_keys SET (wrapped_key, version) = (SELECT wrapped_key, version FROM aside), rows_sealed = 0,
              has_audit_root = 0, master_term = 1 WHERE name = 'host';",
     )

@@ -15,6 +15,9 @@ pub(crate) mod connection;
 mod database;
 mod entry;
 pub(crate) mod exit;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub(crate) mod init;
 mod key;
 mod master_key;

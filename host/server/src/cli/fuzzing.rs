@@ -6,8 +6,8 @@ use clap::{CommandFactory, FromArgMatches};
 
 use super::args::{self, Cli};
 use super::config_file::ConfigFile;
-use super::first_line;
 use super::settings::{self, Origin, Settings};
+use super::{first_line, with_escapes};
 
 /// A file that is accepted sets only known settings, and each of them to what it says. A file that
 /// is not is refused in one line that names the place.
@@ -30,6 +30,7 @@ pub fn configuration(text: &str) {
     let matches = match args::command(Some(&file)).try_get_matches_from(["keyway", "serve"]) {
         Ok(matches) => matches,
         Err(error) => {
+            let error = with_escapes(error);
             assert!(set.iter().any(|id| first_line(&error).contains(&id.replace('_', "-"))), "{error}");
             return;
         }

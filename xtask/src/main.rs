@@ -1,5 +1,5 @@
 //! The project's own chores: `cargo xtask demo`, `cargo xtask test`, building the provider
-//! components, the benchmark.
+//! components, the benchmark, fuzzing.
 //!
 //! It has few dependencies, so it builds in seconds on a fresh machine and can then report progress
 //! during the long builds. It installs or builds whatever is missing, and names what it cannot get
@@ -13,6 +13,7 @@ mod debian;
 mod demo;
 mod dependencies;
 mod emulator;
+mod fuzz;
 mod links;
 mod node;
 mod package;
@@ -27,6 +28,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// The project's own chores.
@@ -48,15 +50,24 @@ enum Command {
     Test(test::Options),
     /// Measure, on an optimised build
     Bench(bench::Options),
+    /// Feed what reads input from outside with inputs that look for new paths through it
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    if fuzz::is_compiler() {
+        return reported(fuzz::compile());
+    }
+    reported(match Arguments::parse().command {
         Command::BuildComponents(options) => components::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Test(options) => test::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
-    };
+        Command::Fuzz(options) => fuzz::run(&options),
+    })
+}
+
+fn reported(result: Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE

@@ -2,6 +2,7 @@
 //! error.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -20,11 +21,17 @@ impl Programs {
     /// same features as in `cargo xtask test`. On their own the programs need fewer features, and
     /// half of the dependencies, wasmtime among them, would be compiled twice.
     pub(crate) fn for_development(names: &[&str]) -> Result<Self> {
+        Self::with(names, |_| Ok(()))
+    }
+
+    /// The same with further arguments or variables for cargo.
+    pub(crate) fn with(names: &[&str], change: impl FnOnce(&mut Command) -> Result<()>) -> Result<Self> {
         let mut command = workspace::cargo();
         command.args(["build", "--workspace", "--test", "command_line"]);
         for name in names {
             command.args(["--bin", name]);
         }
+        change(&mut command)?;
         Ok(Self(executables(&process::messages(&mut command)?)))
     }
 

@@ -13,6 +13,7 @@ use crate::bindings;
 use crate::book;
 use crate::components;
 use crate::dependencies;
+use crate::fuzz;
 use crate::node;
 use crate::package;
 use crate::process;
@@ -48,7 +49,7 @@ enum Outcome {
 const NOTE_LENGTH: usize = 80;
 
 /// In this order: steps that fail quickly come first, and a step follows those it depends on.
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     Step { name: "format", about: "rustfmt has nothing to change", run: format },
     Step { name: "components", about: "the provider components and the test components build", run: build_components },
     Step { name: "lint", about: "clippy has no warning", run: lint },
@@ -80,6 +81,7 @@ const STEPS: [Step; 15] = [
     Step { name: "tests", about: "all tests pass", run: tests },
     Step { name: "doc-tests", about: "all examples in the documentation pass", run: doc_tests },
     Step { name: "docs", about: "the documentation builds without a warning", run: docs },
+    Step { name: "fuzz", about: "each fuzz target runs for a minute without a finding", run: fuzz },
 ];
 
 /// Runs the steps. The exit code is 0 only if none failed.
@@ -199,6 +201,10 @@ fn docs(_: &Options) -> Result<Outcome> {
     command.args(["doc", "--workspace", "--no-deps", "--lib"]).env("RUSTDOCFLAGS", "-D warnings");
     process::shown(&mut command)?;
     Ok(Outcome::Passed)
+}
+
+fn fuzz(_: &Options) -> Result<Outcome> {
+    Ok(fuzz::check()?.map_or(Outcome::Passed, |reason| Outcome::Skipped(reason.to_owned())))
 }
 
 fn cargo(arguments: &[&str]) -> Result<Outcome> {

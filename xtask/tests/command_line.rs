@@ -12,7 +12,7 @@ fn xtask(arguments: &[&str]) -> Output {
 fn help_names_every_command() {
     let output = xtask(&["--help"]);
     let help = String::from_utf8(output.stdout).unwrap();
-    for command in ["demo", "build-components", "test", "bench"] {
+    for command in ["demo", "build-components", "test", "bench", "fuzz"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in: {help}");
     }
 }

@@ -58,6 +58,9 @@ mod chain;
 mod error;
 mod error_kind;
 mod event;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group_commit;
 mod hexadecimal;
 mod log;

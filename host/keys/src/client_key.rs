@@ -76,7 +76,7 @@ impl ClientKey {
         self.encrypt_json(json)
     }
 
-    fn encrypt_json(&self, mut json: Zeroizing<Vec<u8>>) -> Result<String, EnvelopeError> {
+    pub(crate) fn encrypt_json(&self, mut json: Zeroizing<Vec<u8>>) -> Result<String, EnvelopeError> {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce)?;
         let tag = self

@@ -33,6 +33,9 @@ mod client_key;
 mod derive;
 mod envelope;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host_key;
 mod locked;
 mod master_key;

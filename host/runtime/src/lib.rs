@@ -57,6 +57,9 @@ pub mod egress;
 mod engine;
 mod error;
 mod folder;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod imports;
 mod limits;
 #[cfg(feature = "testing")]

@@ -107,14 +107,14 @@ fn logins_of(client: &mut Client<'_>, vault: &OpenVault) -> Result<Vec<Item>, Er
 
 /// The items of a vault.
 #[derive(Default)]
-struct Listed {
-    items: Vec<ItemOverview>,
+pub(crate) struct Listed {
+    pub(crate) items: Vec<ItemOverview>,
     /// How many more items there are whose form is unknown.
-    unreadable: usize,
+    pub(crate) unreadable: usize,
 }
 
 impl Listed {
-    fn read(&mut self, elements: &[&RawValue]) {
+    pub(crate) fn read(&mut self, elements: &[&RawValue]) {
         for element in elements {
             match serde_json::from_str(element.get()) {
                 Ok(item) => self.items.push(item),
@@ -158,7 +158,7 @@ fn open(client: &mut Client<'_>, vault: &OpenVault, envelope: &Envelope) -> Opti
     serde_json::from_slice(&plaintext).ok()
 }
 
-fn to_item(vault: &OpenVault, item: &ItemOverview, overview: Overview) -> Item {
+pub(crate) fn to_item(vault: &OpenVault, item: &ItemOverview, overview: Overview) -> Item {
     let url = overview.url.as_deref().and_then(public_part);
     // A truncated address would lead elsewhere.
     let url = url.filter(|url| url.chars().count() <= MAX_TEXT_CHARS);

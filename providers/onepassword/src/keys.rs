@@ -46,7 +46,7 @@ pub(crate) struct KeyChain<'a> {
 }
 
 /// An RSA private key and its algorithm. The key is wiped when dropped.
-struct RsaKey {
+pub(crate) struct RsaKey {
     id: String,
     algorithm: Algorithm,
     key: PrivateKey,
@@ -119,7 +119,7 @@ impl<'a> KeyChain<'a> {
 }
 
 impl RsaKey {
-    fn from_jwk(json: &[u8]) -> Result<Self, OpenError> {
+    pub(crate) fn from_jwk(json: &[u8]) -> Result<Self, OpenError> {
         let jwk: RsaJwk = serde_json::from_slice(json).map_err(|_| OpenError::Malformed)?;
         if jwk.kty != "RSA" {
             return Err(OpenError::Algorithm);

@@ -28,6 +28,9 @@ mod edit;
 mod encoding;
 mod envelope;
 mod errors;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod items;
 mod keys;
 mod login_fields;

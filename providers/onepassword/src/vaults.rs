@@ -28,7 +28,7 @@ pub(crate) struct OpenVault {
 }
 
 impl OpenVault {
-    fn new(vault: Vault, name: String) -> Self {
+    pub(crate) fn new(vault: Vault, name: String) -> Self {
         Self { id: vault.uuid, name, content_version: vault.content_version, acl: vault.combined_access.acl }
     }
 

@@ -12,7 +12,7 @@ use quote::ToTokens;
 use syn::visit::Visit;
 use syn::{Attribute, Fields, Item, ItemImpl, Type, UseTree, Visibility, parse_quote};
 
-use crate::sources::{Crate, Module, root};
+use crate::sources::{Crate, Module, is_for_tests, root};
 
 /// A crate's folder and its name.
 const LIBRARIES: [(&str, &str); 7] = [
@@ -218,7 +218,7 @@ impl Listing<'_> {
                 Item::Use(item) if is_public(&item.vis) => {
                     self.tree(module, &item.tree, Vec::new(), &inside("", &item.attrs));
                 }
-                Item::Mod(item) if is_public(&item.vis) => {
+                Item::Mod(item) if is_public(&item.vis) && !is_for_tests(&item.attrs) => {
                     let child = [&module[..], &[item.ident.to_string()]].concat();
                     self.module(&child, &inside(&format!("{}::", item.ident), &item.attrs));
                 }

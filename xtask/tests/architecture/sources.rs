@@ -68,11 +68,16 @@ impl Names {
     }
 }
 
-fn is_for_tests(attributes: &[Attribute]) -> bool {
+/// Whether code under this condition is only in tests, and in what `cargo xtask fuzz` builds.
+fn is_of_tests(condition: &str) -> bool {
+    condition == "test" || condition == "any (test , fuzzing)"
+}
+
+pub(crate) fn is_for_tests(attributes: &[Attribute]) -> bool {
     let is_test = |attribute: &Attribute| {
         attribute.path().is_ident("test")
             || attribute.path().is_ident("cfg")
-                && attribute.meta.require_list().is_ok_and(|list| list.tokens.to_string() == "test")
+                && attribute.meta.require_list().is_ok_and(|list| is_of_tests(&list.tokens.to_string()))
     };
     attributes.iter().any(is_test)
 }

@@ -127,7 +127,10 @@ pub(crate) fn parse_authority(text: &str) -> Option<(Host<String>, Option<u16>)>
     if host.is_empty() || host.contains(['@', '/', '?', '#', '\\', ' ', '*']) {
         return None;
     }
-    Some((Host::parse(host).ok()?, port))
+    let host = Host::parse(host).ok()?;
+    // The parser decodes: `%2a` must not become a wildcard when the destination is read again.
+    let is_plain = !matches!(&host, Host::Domain(name) if name.contains('*') || name.ends_with('.'));
+    is_plain.then_some((host, port))
 }
 
 impl FromStr for ApprovedDestination {
@@ -234,6 +237,10 @@ mod tests {
             "https://a:99999",
             "https://*",
             "https://*.1.2.3.4",
+            "https://%2a.example.com",
+            "https://*.%2a.example.com",
+            "https://a.example.com..",
+            "https://a.example.com%2e",
         ] {
             assert!(text.parse::<ApprovedDestination>().is_err(), "{text}");
         }
@@ -257,5 +264,6 @@ mod tests {
         assert_eq!(text("HTTP://vault.example.com:8200/v1?x#y"), Some("http://vault.example.com:8200".into()));
         assert_eq!(text("https://user:pass@vault.example.com"), None);
         assert_eq!(text("gopher://x"), None);
+        assert_eq!(text("%2a.example.com"), None, "it would be read back as a wildcard");
     }
 }

@@ -36,8 +36,12 @@ impl ConfigFile {
         };
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
         let folder = std::path::absolute(path).map_err(unreadable)?;
-        let settings =
-            parse(&text, folder.parent().unwrap_or(Path::new("/")), settable).map_err(|reason| wrong(path, &reason))?;
+        Self::of(path, &text, folder.parent().unwrap_or(Path::new("/")), settable)
+    }
+
+    /// The same of the text of a file in this folder.
+    pub(super) fn of(path: &Path, text: &str, folder: &Path, settable: &[&Arg]) -> Result<Self, CliError> {
+        let settings = parse(text, folder, settable).map_err(|reason| wrong(path, &reason))?;
         Ok(Self { path: path.to_owned(), settings })
     }
 

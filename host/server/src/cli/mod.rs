@@ -15,6 +15,9 @@ pub(crate) mod connection;
 mod database;
 mod entry;
 pub(crate) mod exit;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub(crate) mod init;
 mod key;
 mod master_key;
@@ -70,7 +73,7 @@ fn failed(output: Output, error: &CliError) -> ExitCode {
 /// source of everything that the command line leaves out.
 fn parse() -> Result<(ArgMatches, Cli, Option<ConfigFile>), ExitCode> {
     let read = |file: Option<&ConfigFile>| {
-        let matches = args::command(file).try_get_matches()?;
+        let matches = args::command(file).try_get_matches().map_err(with_escapes)?;
         let cli = Cli::from_arg_matches(&matches)?;
         Ok::<_, clap::Error>((matches, cli))
     };
@@ -83,6 +86,17 @@ fn parse() -> Result<(ArgMatches, Cli, Option<ConfigFile>), ExitCode> {
     // The command line was valid without the file, so an error now is in the file.
     let (matches, cli) = read(Some(&file)).map_err(|error| unusable(config_file::wrong(&path, &first_line(&error))))?;
     Ok((matches, cli, Some(file)))
+}
+
+/// With escapes in a value that it repeats, so that the value cannot break its line.
+fn with_escapes(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+    let escaped = match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(value)) if value.contains(char::is_control) => value.escape_debug().to_string(),
+        _ => return error,
+    };
+    error.insert(ContextKind::InvalidValue, ContextValue::String(escaped));
+    error
 }
 
 /// With the usage of the command as `--help` shows it. That of clap also lists what the environment

@@ -308,7 +308,7 @@ fn is_json(request: &Request) -> bool {
 }
 
 impl Fields {
-    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         use serde_json::error::Category;
         if body.trim_ascii().is_empty() {
             return Err(ApiError::bad_request("the body is empty; send a JSON object"));

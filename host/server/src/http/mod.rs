@@ -13,6 +13,9 @@ mod auth;
 pub(crate) mod body;
 pub(crate) mod code;
 pub(crate) mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod leases;
 mod memory;

@@ -83,7 +83,7 @@ pub(super) async fn fields(Resolver(api, access): Resolver, RawQuery(query): Raw
     Ok(Json(fields.into_iter().map(FieldView::from).collect()))
 }
 
-fn request(wanted: ToResolve) -> Result<ResolveRequest, ApiError> {
+pub(super) fn request(wanted: ToResolve) -> Result<ResolveRequest, ApiError> {
     let mut request = ResolveRequest::new(wanted.entry()?);
     let further = wanted.further.unwrap_or_default();
     match wanted.fields {

@@ -97,7 +97,7 @@ pub(super) async fn begin(Rotator(api, access): Rotator, Body(new): Body<NewRota
     secret_answer(StatusCode::CREATED, &begun)
 }
 
-fn to_begin(new: NewRotation) -> Result<BeginRotation, ApiError> {
+pub(super) fn to_begin(new: NewRotation) -> Result<BeginRotation, ApiError> {
     let has_policy =
         (new.length, new.lowercase, new.uppercase, new.digits, &new.symbols) != (None, None, None, None, &None);
     let unnamed = |_| ApiError::invalid("name the vault entry by entry_id, or by permissioned_user_id and domain");

@@ -70,6 +70,7 @@ fn a_file_that_is_wrong_ends_the_program_and_says_where() {
         ("listen = [", "line 1"),
         ("log_format = \"xml\"", "--log-format"),
         ("connect_to = [\"nonsense\"]", "--connect-to"),
+        ("log_format = \"\"\"\nxml\n\"\"\"", "--log-format"),
     ] {
         std::fs::write(&file, text).unwrap();
         let ran = folder.run(&["--config", file.to_str().unwrap(), "workspace", "list"]).failed(2);

@@ -201,7 +201,7 @@ fn apply<T: Clone>(change: &Change<T>, to: &mut Option<T>) {
 }
 
 /// The body of a `POST`.
-pub(crate) struct NewEntryBody(pub(super) EntryChanges);
+pub(crate) struct NewEntryBody(pub(in crate::http) EntryChanges);
 
 /// An `id` in it was sent back from an answer, and is ignored.
 impl FromBody for NewEntryBody {

@@ -1,0 +1,1 @@
+//! Nothing: what counts is the archive that `libfuzzer-sys` makes.

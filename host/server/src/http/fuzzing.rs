@@ -65,10 +65,9 @@ fn new_entry(json: &[u8]) -> Result<(), ApiError> {
 
 fn accepted(read: Read, json: &[u8], is_strict: bool) {
     let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(json).expect("an object that was read");
-    let field = |(name, value): (&String, &Box<RawValue>)| {
-        format!("{}:{}", serde_json::to_string(name).expect("a text"), value.get())
-    };
-    let mut fields: Vec<String> = fields.iter().map(field).collect();
+    let field =
+        |name: &str, value: &RawValue| format!("{}:{}", serde_json::to_string(name).expect("a text"), value.get());
+    let mut fields: Vec<String> = fields.iter().map(|(name, value)| field(name, value)).collect();
     let reads = |fields: &[String]| read(format!(" {{{}}}\n", fields.join(", ")).as_bytes());
     assert!(reads(&fields).is_ok(), "in the order of their names");
     fields.reverse();

@@ -319,7 +319,7 @@ async fn a_count_of_changes_that_was_removed_or_spoiled_begins_again_and_is_one_
     let mut seen = vec![storage.record_changes().await.unwrap()];
     for sql in [
         "DELETE FROM record_changes",
-        "UPDATE record_changes SET number = -1",
+        "UPDATE record_changes SET number = -1000000",
         "UPDATE record_changes SET number = 9223372036854775807",
     ] {
         query(sql).execute(&database.pool).await.unwrap();

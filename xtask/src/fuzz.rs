@@ -144,13 +144,15 @@ fn folder() -> PathBuf {
 impl Fuzzer {
     fn build() -> Result<Self> {
         fs::create_dir_all(folder())?;
-        // A copy, because cargo replaces the program itself during the build. Its name changes with
-        // the flags, because only another name makes cargo compile again.
+        // A copy, because cargo replaces the program itself during the build, and may have done so
+        // before this. Its name changes with the flags, because only another name makes cargo
+        // compile again.
         let mut hasher = DefaultHasher::new();
         FLAGS.hash(&mut hasher);
         let compiler = folder().join(format!("rustc-{:x}", hasher.finish()));
         let new = compiler.with_extension(std::process::id().to_string());
-        fs::copy(env::current_exe()?, &new)?;
+        let own = if cfg!(target_os = "linux") { PathBuf::from("/proc/self/exe") } else { env::current_exe()? };
+        fs::copy(own, &new).context("this program cannot be copied")?;
         fs::rename(&new, &compiler)?;
         let features = format!("{PROGRAM}/run");
         let programs = Programs::with(&[PROGRAM], |command| {

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::AuditError;
 use crate::operation::Operation;
 use crate::outcome::Outcome;
+use crate::segment::LINE_LIMIT;
 
 /// The actor, as it is recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -233,9 +234,16 @@ impl AuditEvent {
     pub(crate) fn encode(&self) -> Result<Vec<u8>, AuditError> {
         let mut line = Vec::with_capacity(512);
         serde_json::to_writer(&mut line, self).map_err(AuditError::failed)?;
+        // A longer line could not be read back, and the whole log would not verify.
+        if line.len() > EVENT_LIMIT {
+            return Err(AuditError::failed("an event is too long for a line of the log"));
+        }
         Ok(line)
     }
 }
+
+/// The size of an event in bytes: a line less its number, the number of its root, and its MAC.
+const EVENT_LIMIT: usize = LINE_LIMIT - (1 << 10);
 
 /// An event at its place in the log, as read back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

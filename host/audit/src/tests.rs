@@ -448,3 +448,16 @@ async fn every_filter_leaves_only_what_it_names() {
     let nothing = AuditQuery { connection: Some(keyway_storage::ConnectionId::generate()), ..all() };
     assert!(log.read(&nothing).await.unwrap().records.is_empty());
 }
+
+#[tokio::test]
+async fn an_event_that_is_too_long_for_a_line_is_refused_and_spoils_nothing() {
+    let lab = Lab::with_records(1).await;
+    let log = lab.open().await;
+    let mut event =
+        AuditEvent::new(Timestamp::UNIX_EPOCH, AuditActor::System, Operation::ComponentChanged, Outcome::OK);
+    event.subject.reference = Some("x".repeat(70_000));
+    assert!(log.append(&event, Durability::Written).await.is_err());
+    lab.append(&log).await.unwrap();
+    lab.close([log]).await;
+    assert!(lab.verify().await.is_good());
+}

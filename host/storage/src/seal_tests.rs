@@ -323,8 +323,8 @@ async fn a_count_of_changes_that_was_removed_or_spoiled_begins_again_and_is_one_
         "UPDATE record_changes SET number = 9223372036854775807",
     ] {
         query(sql).execute(&database.pool).await.unwrap();
-        let id = workspace(storage).await;
         let number = storage.record_changes().await.unwrap();
+        let id = workspace(storage).await;
         assert!(!seen.contains(&number), "{sql}: {number}");
         seen.push(number);
         storage.rename_workspace(id, "Renamed", time(9)).await.unwrap();

@@ -79,7 +79,8 @@ async fn a_backup_of_a_server_that_is_written_to_is_restored_with_the_master_key
         assert_eq!(verified["good"], true, "{verified}");
         let resolved = run(&backup, &folder, &["resolve", &bound, "-w", "Acme", "--reveal", "--json"]).ok().json();
         assert_eq!(resolved["password"]["value"], "password-one");
-        let entries = run(&backup, &folder, &["entry", "list", "-w", "Acme", "--json"]).ok().json().as_array().unwrap().len();
+        let entries =
+            run(&backup, &folder, &["entry", "list", "-w", "Acme", "--json"]).ok().json().as_array().unwrap().len();
         assert!(entries > entries_before, "the writers go on: {entries}");
         entries_before = entries;
         // Another process, with a series of records of its own.

@@ -9,7 +9,8 @@ use crate::{ComponentStorage, StorageError};
 #[async_trait]
 impl ComponentStorage for SqliteStorage {
     async fn component(&self, provider_type: &str) -> Result<Option<String>, StorageError> {
-        let sql = "SELECT digest FROM components WHERE provider_type = ?";
+        // Anything else than a digest was not written by a host, and would get into the audit log.
+        let sql = "SELECT digest FROM components WHERE provider_type = ? AND length(digest) = 64";
         Ok(query_scalar(sql).bind(provider_type).fetch_optional(&self.readers).await?)
     }
 

@@ -92,7 +92,10 @@ impl SqliteStorage {
         let options = with_pragmas(options);
         let writer = Self::connect(&options, &pool.clone().max_connections(1), place).await?;
         let readers = pool.max_connections(READERS).connect_lazy_with(options);
-        Ok(Self { readers, writer, sealer: Arc::default() })
+        let storage = Self { readers, writer, sealer: Arc::default() };
+        // A count that was spoiled would refuse every change, and is mended here.
+        storage.record_changes().await?;
+        Ok(storage)
     }
 
     /// Opens an existing database for reading: nothing in it is changed or migrated, and every

@@ -150,10 +150,11 @@ impl Entrance {
                     return self.open.add(peer.clone(), async move {
                         let begun = stream.async_io(Interest::READABLE, || begins_http2(&stream));
                         let Some(http2) = unless_ended(begun, &mut ending).await else { return };
-                        let stream = Impatient::new(WipingIo::new(stream), peer.clone());
+                        let stream = Impatient::new(stream, peer.clone());
                         connection(stream, http2, peer, router, ending).await;
                     });
                 };
+                // TLS has buffers of its own.
                 let handshake = tls.accept(Impatient::new(WipingIo::new(stream), peer.clone()));
                 self.open.add(peer.clone(), async move {
                     let shaken = tokio::select! {
@@ -179,7 +180,7 @@ impl Entrance {
                 self.open.add(peer.clone(), async move {
                     let begun = stream.async_io(Interest::READABLE, || begins_http2(&stream));
                     let Some(http2) = unless_ended(begun, &mut ending).await else { return };
-                    let stream = Impatient::new(WipingIo::new(stream), peer.clone());
+                    let stream = Impatient::new(stream, peer.clone());
                     connection(stream, http2, peer, router, ending).await;
                 });
             }

@@ -168,6 +168,25 @@ async fn writers_that_wait_for_another_process_leave_readers_alone_and_give_up_i
 }
 
 #[tokio::test]
+async fn a_file_that_was_removed_or_replaced_takes_no_change_until_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, aside) = (folder.path().join("keyway.db"), folder.path().join("aside"));
+    let storage = unlocked(SqliteStorage::open(&path).await.unwrap());
+    let id = workspace(&storage).await;
+    std::fs::copy(&path, folder.path().join("copy")).unwrap();
+    std::fs::rename(&path, &aside).unwrap();
+    for name in ["one", "other"] {
+        let refused = storage.insert_api_key(&api_key(id, name)).await.unwrap_err();
+        assert!(refused.to_string().contains("was removed or replaced"), "{refused}");
+        let breaker = BreakerRecord { subject: [1; 16], failures: 0, pause: None, version: 1, updated_at: time(0) };
+        assert!(storage.save_breaker(&breaker, None).await.is_err(), "what readiness writes");
+        let _ = std::fs::rename(folder.path().join("copy"), &path);
+    }
+    std::fs::rename(&aside, &path).unwrap();
+    storage.insert_api_key(&api_key(id, "afterwards")).await.unwrap();
+}
+
+#[tokio::test]
 async fn each_change_of_what_hosts_keep_in_memory_is_counted_and_what_they_do_not_keep_is_not() {
     let storage = storage().await;
     let id = workspace(&storage).await;

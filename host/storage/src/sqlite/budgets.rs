@@ -20,7 +20,7 @@ impl BudgetStorage for SqliteStorage {
         // One transaction, so that no other host takes what is left between reading and reserving
         // it. IMMEDIATE, because a transaction that begins to write later cannot wait for another
         // writer.
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.writer()?.begin_with("BEGIN IMMEDIATE").await?;
         if let Some((of, unused)) = wanted.returned {
             query(
                 "UPDATE request_counts SET requests = max(0, requests - ?) WHERE subject = ? AND kind = ? AND slot = ?",
@@ -117,7 +117,7 @@ impl BudgetStorage for SqliteStorage {
         if let Some(version) = expected {
             statement = statement.bind(signed(version));
         }
-        Ok(statement.execute(&self.writer).await?.rows_affected() == 1)
+        Ok(statement.execute(self.writer()?).await?.rows_affected() == 1)
     }
 
     async fn forget_budgets(&self, before: Timestamp) -> Result<(), StorageError> {
@@ -125,7 +125,7 @@ impl BudgetStorage for SqliteStorage {
         for statement in
             [query("DELETE FROM request_counts WHERE slot < ?"), query("DELETE FROM breakers WHERE updated_at < ?")]
         {
-            statement.bind(before.as_millisecond()).execute(&self.writer).await?;
+            statement.bind(before.as_millisecond()).execute(self.writer()?).await?;
         }
         Ok(())
     }

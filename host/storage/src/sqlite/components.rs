@@ -17,7 +17,7 @@ impl ComponentStorage for SqliteStorage {
     async fn put_component(&self, provider_type: &str, digest: &str) -> Result<(), StorageError> {
         let sql = "INSERT INTO components (provider_type, digest) VALUES (?, ?)
             ON CONFLICT (provider_type) DO UPDATE SET digest = excluded.digest";
-        query(sql).bind(provider_type).bind(digest).execute(&self.writer).await?;
+        query(sql).bind(provider_type).bind(digest).execute(self.writer()?).await?;
         Ok(())
     }
 }

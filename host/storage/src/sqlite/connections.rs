@@ -99,7 +99,7 @@ impl ConnectionStorage for SqliteStorage {
         let done = query("DELETE FROM connections WHERE workspace_id = ? AND id = ?")
             .bind(workspace.as_uuid())
             .bind(id.as_uuid())
-            .execute(&self.writer)
+            .execute(self.writer()?)
             .await?;
         Ok(done.rows_affected() == 1)
     }

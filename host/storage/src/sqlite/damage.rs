@@ -38,7 +38,7 @@ impl DamageStorage for SqliteStorage {
         // Two workspaces may have rows of one identifier.
         let sql = format!("DELETE FROM {table} WHERE lower(hex(id)) = ?1 AND (?2 IS NULL OR {} = ?2)", owner(table));
         let delete = query(AssertSqlSafe(sql)).bind(digits).bind(workspace.map(|workspace| workspace.as_uuid()));
-        Ok(delete.execute(&self.writer).await?.rows_affected() > 0)
+        Ok(delete.execute(self.writer()?).await?.rows_affected() > 0)
     }
 }
 

@@ -199,7 +199,7 @@ impl SqliteStorage {
     /// database file until the pages of the log have overwritten them. Neither happens while a
     /// reader uses an older snapshot. Writers wait meanwhile.
     async fn erase_within(&self, patience: Duration) -> Result<bool, StorageError> {
-        let pool = self.writer.clone();
+        let pool = self.writer()?.clone();
         // Spawned, so that it runs to its end even if the caller is cancelled: the connection's
         // busy timeout has to be restored.
         let erased = tokio::spawn(async move {

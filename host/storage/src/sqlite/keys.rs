@@ -21,7 +21,7 @@ impl KeyStorage for SqliteStorage {
     }
 
     async fn insert_master_key(&self, key: &MasterKeyRecord) -> Result<(), StorageError> {
-        insert(key, "").execute(&self.writer).await?;
+        insert(key, "").execute(self.writer()?).await?;
         Ok(())
     }
 
@@ -29,7 +29,7 @@ impl KeyStorage for SqliteStorage {
         let rows = query("UPDATE master_keys SET uses = uses + ? WHERE term = ? RETURNING uses")
             .bind(signed(uses))
             .bind(term)
-            .fetch_all(&self.writer)
+            .fetch_all(self.writer()?)
             .await?;
         Ok(read(rows.first().ok_or(sqlx::Error::RowNotFound)?, "uses")?)
     }
@@ -77,7 +77,7 @@ impl KeyStorage for SqliteStorage {
         uses: u64,
     ) -> Result<Option<u64>, StorageError> {
         let sql = "UPDATE workspace_keys SET uses = uses + ? WHERE workspace_id = ? AND term = ? RETURNING uses";
-        let done = query(sql).bind(signed(uses)).bind(workspace.as_uuid()).bind(term).fetch_all(&self.writer).await?;
+        let done = query(sql).bind(signed(uses)).bind(workspace.as_uuid()).bind(term).fetch_all(self.writer()?).await?;
         Ok(done.first().map(|row| read(row, "uses")).transpose()?)
     }
 

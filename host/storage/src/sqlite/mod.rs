@@ -31,7 +31,7 @@ mod workspaces;
 
 use std::cmp::Ordering;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,8 @@ pub struct SqliteStorage {
     /// One connection: SQLite has one writer at a time, and writers that wait for another process
     /// must not hold the connections that readers need.
     writer: SqlitePool,
+    /// The file as it was opened; `None` in memory.
+    file: Option<Arc<(PathBuf, Identity)>>,
     sealer: Arc<OnceLock<Arc<dyn RowSealer>>>,
 }
 
@@ -92,7 +94,9 @@ impl SqliteStorage {
         let options = with_pragmas(options);
         let writer = Self::connect(&options, &pool.clone().max_connections(1), place).await?;
         let readers = pool.max_connections(READERS).connect_lazy_with(options);
-        let storage = Self { readers, writer, sealer: Arc::default() };
+        let file = identity(path).map_err(|error| StorageError::Failed(error.into()))?;
+        let file = Some(Arc::new((path.to_owned(), file)));
+        let storage = Self { readers, writer, file, sealer: Arc::default() };
         // A count that was spoiled would refuse every change, and is mended here.
         storage.record_changes().await?;
         Ok(storage)
@@ -122,7 +126,7 @@ impl SqliteStorage {
         let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
         match version.map_err(failed)?.cmp(&newest) {
             Ordering::Less => Err(StorageError::Outdated { place }),
-            Ordering::Equal => Ok(Self { readers: opened.clone(), writer: opened, sealer: Arc::default() }),
+            Ordering::Equal => Ok(Self { readers: opened.clone(), writer: opened, file: None, sealer: Arc::default() }),
             Ordering::Greater => {
                 let source = "it was made by a later release; use that".into();
                 Err(StorageError::Open { place, source })
@@ -140,7 +144,7 @@ impl SqliteStorage {
         let pool = SqlitePoolOptions::new().max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
         let options = with_pragmas(SqliteConnectOptions::new().in_memory(true));
         let only = Self::connect(&options, &pool, "in memory".into()).await?;
-        Ok(Self { readers: only.clone(), writer: only, sealer: Arc::default() })
+        Ok(Self { readers: only.clone(), writer: only, file: None, sealer: Arc::default() })
     }
 
     async fn connect(
@@ -169,10 +173,26 @@ impl SqliteStorage {
         Ok(pool)
     }
 
+    /// The connection for changes. A file that was removed or replaced meanwhile gets none: they
+    /// would be acknowledged, and gone with the process.
+    fn writer(&self) -> Result<&SqlitePool, StorageError> {
+        let is_in_place = |(path, file): &(PathBuf, Identity)| identity(path).is_ok_and(|found| found == *file);
+        match self.file.as_deref() {
+            Some(file) if !is_in_place(file) => {
+                let path = file.0.display();
+                let why = format!(
+                    "its file {path} was removed or replaced. Put it back, or stop this process and restore a backup"
+                );
+                Err(StorageError::Failed(why.into()))
+            }
+            _ => Ok(&self.writer),
+        }
+    }
+
     /// A transaction that holds the write lock from its beginning: one that takes it later cannot
     /// wait for another writer.
     async fn write(&self) -> Result<Transaction<'static, Sqlite>, StorageError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        Ok(self.writer()?.begin_with("BEGIN IMMEDIATE").await?)
     }
 
     /// The record of a workspace with this id.
@@ -195,7 +215,7 @@ impl SqliteStorage {
         let number = jiff::Timestamp::now().as_microsecond();
         let restart = "INSERT INTO record_changes (only, number) VALUES (1, ?)
                        ON CONFLICT (only) DO UPDATE SET number = excluded.number";
-        query(restart).bind(number).execute(&self.writer).await?;
+        query(restart).bind(number).execute(self.writer()?).await?;
         Ok(number.unsigned_abs())
     }
 
@@ -216,6 +236,21 @@ impl Storage for SqliteStorage {
             _ => self.restart_count().await,
         }
     }
+}
+
+/// What tells a file from another one at the same place.
+type Identity = (u64, u64);
+
+#[cfg(unix)]
+fn identity(path: &Path) -> std::io::Result<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+/// Elsewhere an open file cannot be removed.
+#[cfg(not(unix))]
+fn identity(path: &Path) -> std::io::Result<Identity> {
+    std::fs::metadata(path).map(|_| (0, 0))
 }
 
 fn with_pragmas(options: SqliteConnectOptions) -> SqliteConnectOptions {

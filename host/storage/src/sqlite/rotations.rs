@@ -163,7 +163,7 @@ impl RotationStorage for SqliteStorage {
     }
 
     async fn outdate_item(&self, workspace: WorkspaceId, item: &ItemId) -> Result<(), StorageError> {
-        outdate_item(&mut *self.writer.acquire().await?, workspace, item).await
+        outdate_item(&mut *self.writer()?.acquire().await?, workspace, item).await
     }
 
     // One statement, so that generation and rotation are from the same moment.

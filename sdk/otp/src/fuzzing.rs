@@ -33,7 +33,14 @@ pub fn otpauth(text: &str) {
             Digits::Eight => shown.len() == 8 && is_number(shown),
         };
         assert!(is_right, "{digits:?}");
-        assert!(!format!("{code:?}").contains(shown), "a code is printed");
+        // Not whether it contains the code, which may by chance be a part of the time.
+        let [printed, placeholder] = [format!("{code:?}"), format!("{:?}", code.code)];
+        let (expires_at, period_seconds) = (code.expires_at, code.period_seconds);
+        assert_eq!(
+            printed,
+            format!("Code {{ code: {placeholder}, expires_at: {expires_at}, period_seconds: {period_seconds} }}")
+        );
+        assert!(!placeholder.contains(shown), "a code is printed");
         assert_eq!(code.period_seconds, period.get());
         let left = code.expires_at.saturating_sub(time);
         assert!(left <= u64::from(period.get()) && (left > 0 || time == u64::MAX), "{left} s of {period}");

@@ -77,7 +77,9 @@ fn accepted(read: Read, json: &[u8], is_strict: bool) {
         assert!(reads(&fields).is_err(), "a field twice");
         fields.pop();
     }
-    fields.push(r#""no_such_field":null"#.to_owned());
+    // A body that ignores unknown fields may have this one already, and would have it twice.
+    let unknown = "no_such_field".repeat(json.len() / 13 + 1);
+    fields.push(format!("\"{unknown}\":null"));
     assert_eq!(reads(&fields).is_err(), is_strict, "an unknown field");
 }
 
@@ -122,6 +124,7 @@ mod tests {
             r#"{"name":"n","provider_type":"p","settings":{"token":"a-token-that-is-secret"}}"#.to_owned(),
             r#"{"overwrite":true,"overwrite":false}"#.to_owned(),
             r#"{"discard_password":"a-text-in-the-wrong-place"}"#.to_owned(),
+            r#"{"permissioned_user_id":"a","domain":"https://example.com","no_such_field":1}"#.to_owned(),
         ] {
             (0..KINDS).for_each(|kind| body(kind, json.as_bytes()));
         }

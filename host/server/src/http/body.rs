@@ -9,9 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::pin;
 use std::str::FromStr;
-use std::time::Duration;
 
-use axum::body::{Bytes, HttpBody};
+use axum::body::HttpBody;
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
@@ -138,12 +137,6 @@ const BODY_LIMIT: usize = 2 << 20;
 /// Field names are truncated to this length in messages.
 const NAME_SHOWN: usize = 64;
 
-/// How many bytes of an oversized body are read before the client is cut off.
-const DISCARDED: usize = 8 * BODY_LIMIT;
-
-/// For how long they are read: 16 MiB in this time is 13 Mbit/s.
-const DISCARDING: Duration = Duration::from_secs(10);
-
 /// The fields of a JSON object in a request's body, each as its raw text until it is taken out.
 /// Remaining fields are wiped, because they may be secrets.
 pub(crate) struct Fields {
@@ -240,9 +233,6 @@ fn too_large() -> ApiError {
 /// too large is refused before it comes.
 async fn arrived(body: axum::body::Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     if body.size_hint().lower() > BODY_LIMIT as u64 {
-        // A client that is cut off while it sends would see a broken connection instead of the
-        // answer that says why.
-        tokio::spawn(tokio::time::timeout(DISCARDING, discard(body)));
         return Err(too_large());
     }
     let mut read = pin!(read(body));
@@ -252,45 +242,26 @@ async fn arrived(body: axum::body::Body) -> Result<Zeroizing<Vec<u8>>, ApiError>
     }
 }
 
-/// Reads and drops a body, within reason.
-async fn discard(mut body: axum::body::Body) {
-    let mut size = 0;
-    while size <= DISCARDED
-        && let Some(Ok(frame)) = body.frame().await
-    {
-        size += frame.data_ref().map_or(0, Bytes::len);
-    }
-}
-
-/// Reads a body up to the limit, if there is room for it. A body that is too large or has no room
-/// is still read, within reason, and discarded, for the same reason.
+/// Reads a body up to the limit, if there is room for it.
 async fn read(mut body: axum::body::Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     // Allocate the announced size, so that growing leaves no copies of secrets behind.
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(BODY_LIMIT);
-    let mut kept = buffer(announced.max(FREE)).await;
-    let mut size = 0;
-    while size <= DISCARDED
-        && let Some(frame) = body.frame().await
-    {
+    let announced = body.size_hint().exact().map(|size| usize::try_from(size).unwrap_or(BODY_LIMIT));
+    let mut text = buffer(announced.unwrap_or(FREE)).await?;
+    while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::bad_request("the body could not be read to its end; send it again"))?;
         let Ok(data) = frame.into_data() else { continue };
-        size += data.len();
+        let size = text.len() + data.len();
         if size > BODY_LIMIT {
-            kept = Err(too_large());
+            return Err(too_large());
         }
-        // Only a body without an announced size.
-        if let Ok(text) = &kept
-            && size > text.capacity()
-        {
-            let mut larger = buffer(BODY_LIMIT).await;
-            larger.iter_mut().for_each(|larger| larger.extend_from_slice(text));
-            kept = larger;
+        if size > text.capacity() {
+            let mut larger = buffer(BODY_LIMIT).await?;
+            larger.extend_from_slice(&text);
+            text = larger;
         }
-        if let Ok(text) = &mut kept {
-            text.extend_from_slice(&data);
-        }
+        text.extend_from_slice(&data);
     }
-    kept
+    Ok(text)
 }
 
 /// Room for a body of that size. Twice, because its parsed copy exists beside it for a while.

@@ -96,7 +96,7 @@ impl ApiError {
         Self::new(ErrorKind::Busy, message).retry_after(Duration::from_secs(1))
     }
 
-    /// Too many bodies of the workspace, or from its network, arrive.
+    /// Too many bodies of the workspace arrive.
     pub(crate) fn too_slow_bodies() -> Self {
         let message = "too many requests wait for the rest of their bodies; send each body at once, and try again in \
                        a moment";

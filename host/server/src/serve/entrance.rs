@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::graceful::GracefulConnection;
@@ -26,9 +28,11 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
+use tower::ServiceExt;
 
 use super::listen::{Accepted, Listener};
 use super::tls::{self, Tls};
+use super::unread::ReadToEnd;
 use crate::peer::{Patience, Peer};
 use crate::slow_reader::{self, Impatient};
 
@@ -273,8 +277,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stream = TokioIo::new(WipingIo::new(stream));
-    let service = TowerToHyperService::new(router);
     if http2 {
+        let service = TowerToHyperService::new(router);
         let mut builder = http2::Builder::new(OfPeer(peer.clone()));
         let (of_stream, of_connection) = WINDOWS;
         builder
@@ -289,6 +293,9 @@ where
         // This module has time limits of its own. A client that closes its sending side still gets
         // its answer.
         builder.header_read_timeout(None::<Duration>).half_close(true).max_buf_size(HEAD_LIMIT);
+        let of_peer = peer.clone();
+        let read_to_end = move |request: Request<Incoming>| request.map(|body| ReadToEnd::new(body, of_peer.clone()));
+        let service = TowerToHyperService::new(router.map_request(read_to_end));
         peer.scope(to_its_end(builder.serve_connection(stream, service), ending)).await;
     }
 }

@@ -11,6 +11,7 @@
 mod entrance;
 pub(crate) mod listen;
 pub(crate) mod tls;
+mod unread;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -91,6 +91,15 @@ async fn a_workspace_whose_bodies_never_arrive_stops_no_other_and_not_even_its_o
     let refused = slow.iter_mut().find(|stream| has_answer(stream)).unwrap();
     let refused = exchange(refused, "");
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("the rest of their bodies"), "{refused}");
+    // Behind a load balancer, all clients have this address.
+    let entry = r#"{"permissioned_user_id": "b", "domain": "https://acme.com"}"#;
+    let length = entry.len();
+    let mut patient = connect(&server.url);
+    let head = head.replace(&other, &key).replace("length: 100", &format!("length: {length}"));
+    patient.write_all(head.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    patient.write_all(entry.as_bytes()).unwrap();
+    assert!(read_answer(&mut patient).starts_with("http/1.1 201"));
     for key in [&key, &other] {
         server.get("/vault", key).await.ok(200);
         let headers = [("cc-key", &**key), ("content-type", "application/json")];
@@ -98,6 +107,35 @@ async fn a_workspace_whose_bodies_never_arrive_stops_no_other_and_not_even_its_o
         send(&format!("{}/vault", server.url), "POST", &headers, entry.to_string()).await.ok(201);
     }
     drop(slow);
+    assert_eq!(server.end(Signal::TERM).0, 0);
+}
+
+/// Many clients send head and body apart, and look for the answer when they have sent both.
+#[test]
+fn who_is_refused_before_the_body_comes_can_still_send_it_and_then_another_request() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    let key = api_key(&folder);
+    let server = Process::start(&folder, &[]);
+    let mut stream = connect(&server.url);
+    let announced = ["content-length: 100\r\n", "transfer-encoding: chunked\r\n"];
+    let refused = [("not-a-key", "application/json", "401"), (&*key, "text/plain", "415")];
+    for (length, (key, kind, status)) in
+        announced.into_iter().flat_map(|length| refused.map(|refused| (length, refused)))
+    {
+        let head =
+            format!("POST /vault HTTP/1.1\r\nhost: keyway\r\ncc-key: {key}\r\ncontent-type: {kind}\r\n{length}\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let answer = read_answer(&mut stream);
+        assert!(answer.starts_with(&format!("http/1.1 {status}")), "{length}{answer}");
+        let body = "x".repeat(100);
+        let body = if length.starts_with("transfer") { format!("64\r\n{body}\r\n0\r\n\r\n") } else { body };
+        for part in body.as_bytes().chunks(40) {
+            std::thread::sleep(Duration::from_millis(20));
+            stream.write_all(part).unwrap();
+        }
+    }
+    stream.write_all(get("/secret-providers", &key).as_bytes()).unwrap();
+    assert!(read_answer(&mut stream).starts_with("http/1.1 200"));
     assert_eq!(server.end(Signal::TERM).0, 0);
 }
 

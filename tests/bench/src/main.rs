@@ -5,9 +5,12 @@
 //! sandbox, the official client, a round trip over loopback. Nothing here passes or fails; the
 //! goals are printed beside the results. `cargo xtask bench` builds what is needed and runs it.
 
+mod attack;
+mod attackers;
 mod audit;
 mod broker;
 mod http;
+mod neighbours;
 mod official;
 mod report;
 mod sandbox;
@@ -49,6 +52,8 @@ enum Part {
     Http,
     /// A large workspace and a small one
     Scale,
+    /// A workspace while others do their worst
+    Neighbours,
     /// The start of the server
     Start,
 }
@@ -75,6 +80,7 @@ fn main() -> Result<()> {
                 Part::Audit => audit::measure(&mut report, quick).await?,
                 Part::Http => http::measure(&mut report, quick).await?,
                 Part::Scale => scale::measure(&mut report, quick).await?,
+                Part::Neighbours => neighbours::measure(&mut report, quick).await?,
                 Part::Start => start::measure(&mut report, quick)?,
             }
         }

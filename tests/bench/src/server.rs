@@ -169,7 +169,8 @@ fn resolve(api_key: &SecretString, entry: EntryId, fields: &str) -> Vec<u8> {
     request(api_key, "POST", "/vault/resolve", &format!(r#"{{"id":"{entry}","fields":{fields}}}"#))
 }
 
-fn request(api_key: &SecretString, method: &str, path: &str, body: &str) -> Vec<u8> {
+/// A request with an API key.
+pub(crate) fn request(api_key: &SecretString, method: &str, path: &str, body: &str) -> Vec<u8> {
     let (key, length) = (api_key.expose_secret(), body.len());
     let head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncc-key: {key}\r\ncontent-length: {length}\r\n");
     format!("{head}content-type: application/json\r\n\r\n{body}").into_bytes()

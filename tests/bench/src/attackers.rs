@@ -27,9 +27,10 @@ const LARGE_BYTES: usize = 2_000_000;
 
 const DOMAIN: &str = "https://example.com";
 
-/// The pauses of clients that hold something, and of those that cost the server little.
+/// The pauses: of a few clients, of many, and of those that only keep a connection open.
 const SHORT: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(20);
 
 /// Clients without a key, with this many sockets: silent, in the middle of a head, or guessing.
 pub(crate) fn strangers(sockets: usize) -> Vec<Arc<Group>> {
@@ -115,15 +116,21 @@ impl Hostile {
             ask("POST", "/secret-providers", &new.to_string())
         });
         let guesses = [&self.key, neighbour].map(|key| request(&guess(key), "GET", "/vault", ""));
-        let audit = ["/audit?limit=1000", "/audit?limit=1000&operation=rotate"].map(|path| ask("GET", path, ""));
+        let audit =
+            ["/audit?limit=1000", "/audit?limit=1000&operation=begin_rotation"].map(|path| ask("GET", path, ""));
         let group = |name, clients, pause, deed| Arc::new(Group { name, clients, pause, deed });
+        // More bodies than a workspace has places for (512), and together with the strangers more
+        // connections than the server has (4,096). The rest is nearly all that a workspace can get
+        // of calls, places (512) and memory (128 MiB): with more, its own clients would keep each
+        // other out.
         vec![
-            group("live resolves", 600, SHORT, Deed::Ask(live)),
+            group("live resolves", 400, SHORT, Deed::Ask(live)),
             group("bodies that never arrive", 1_100, LONG, Deed::Stall(head)),
             group("largest bodies", 8, SHORT, Deed::Ask(large.collect())),
-            group("answers that are not read", 100, SHORT, Deed::Ignore(ask("GET", "/vault", ""))),
+            group("answers that are not read", 30, SHORT, Deed::Ignore(ask("GET", "/vault", ""))),
             group("checks that fail", 16, SHORT, Deed::Ask(checks.collect())),
             group("guesses of known keys", 32, SHORT, Deed::Ask(guesses.into())),
+            group("idle connections", 3_000, IDLE, Deed::Ask(vec![ask("GET", "/secret-providers", "")])),
             group("audit queries", 8, SHORT, Deed::Ask(audit.into())),
         ]
     }

@@ -18,7 +18,7 @@
 //! records that.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -106,11 +106,17 @@ pub(crate) struct Segment {
     pub(crate) name: Name,
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<File>,
+    id: FileId,
     /// The length in bytes, up to the end of the last good line.
     pub(crate) length: u64,
 }
 
 impl Segment {
+    pub(crate) fn of(name: Name, path: PathBuf, file: File, length: u64) -> io::Result<Self> {
+        let id = id_of(&file.metadata()?);
+        Ok(Self { name, path, file: Arc::new(file), id, length })
+    }
+
     /// Begins a segment after `head`. When this returns, header and name are safe on the disk.
     ///
     /// Fails with [`io::ErrorKind::AlreadyExists`] when a segment of this name exists, and with
@@ -143,7 +149,7 @@ impl Segment {
         sync_folder(folder)?;
         let file = open(&path, OpenOptions::new().read(true).append(true))?;
         file.try_lock().map_err(io::Error::from)?;
-        let segment = Self { name, path, file: Arc::new(file), length: line.len() as u64 };
+        let segment = Self::of(name, path, file, line.len() as u64)?;
         Ok((segment, Head { number: head.number, tag }))
     }
 
@@ -171,7 +177,7 @@ impl Segment {
         if length < size {
             file.set_len(length)?;
         }
-        let segment = Self { name, path, file: Arc::new(file), length };
+        let segment = Self::of(name, path, file, length)?;
         Ok(Some(TakenUp::Good { segment, heads, cut_off: size - length }))
     }
 
@@ -193,14 +199,23 @@ impl Segment {
 
     /// Whether the open file is still the one under its name in the folder: not removed, not moved.
     pub(crate) fn is_in_place(&self) -> bool {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt;
-            let (Ok(ours), Ok(theirs)) = (self.file.metadata(), fs::symlink_metadata(&self.path)) else { return false };
-            (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())
-        }
-        #[cfg(not(unix))]
-        self.path.exists()
+        fs::symlink_metadata(&self.path).is_ok_and(|found| id_of(&found) == self.id)
+    }
+}
+
+/// What no two files of a system have in common at a time. Systems other than Unix tell nothing.
+type FileId = (u64, u64);
+
+fn id_of(file: &Metadata) -> FileId {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        (file.dev(), file.ino())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        (0, 0)
     }
 }
 

@@ -40,8 +40,8 @@ impl Lab {
         let (key, clock) = (AuditKey::new(&[9; 32]), Arc::new(SystemClock::new()));
         let storage = Arc::new(SqliteStorage::in_memory().await.unwrap());
         // Opened for reading too, so that the open does not block.
-        let file = Arc::new(OpenOptions::new().read(true).write(true).open(&pipe).unwrap());
-        let segment = Segment { name: NAME, path: pipe.clone(), file, length: 1 };
+        let file = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+        let segment = Segment::of(NAME, pipe.clone(), file, 1).unwrap();
         let shared = Arc::new(Shared::new(Writer {
             folder: folder.path().to_owned(),
             segment_bytes: 1 << 20,

@@ -9,10 +9,12 @@
 //! connection on which that happened should not be kept open.
 
 use std::io::{IoSlice, Result};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use zeroize::Zeroize;
 
 /// Less than hyper's first buffer of 8 KiB: it grows when a read fills it.
 const READ: usize = (8 << 10) - 1;
@@ -30,13 +32,18 @@ impl<S> WipingIo<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for WipingIo<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        let length = into.remaining().min(READ);
-        let mut part = ReadBuf::new(into.initialize_unfilled_to(length));
+        // Not read into the reader's buffer itself: a part of that would have to be initialized
+        // before each read, which takes longer than copying what was read.
+        let mut space = [MaybeUninit::uninit(); READ];
+        let mut space = ReadBuf::uninit(&mut space);
+        let mut part = space.take(into.remaining());
         let read = Pin::new(&mut self.0).poll_read(context, &mut part);
-        let filled = part.filled().len();
-        into.advance(filled);
+        into.put_slice(part.filled());
+        part.filled_mut().zeroize();
         if read.is_pending() {
-            into.initialize_unfilled().fill(0);
+            let known = into.initialized().len() - into.filled().len();
+            // Initializing overwrites the others.
+            into.initialize_unfilled().iter_mut().take(known).for_each(|byte| *byte = 0);
         }
         read
     }

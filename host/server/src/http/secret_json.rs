@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use super::error::ApiError;
 
-/// The size of the first buffer, in bytes. Most answers fit.
-const SIZE: usize = 4 << 10;
+/// The size of the first buffer, in bytes. Most answers fit; all of it is wiped.
+const SIZE: usize = 1 << 10;
 
 /// An answer in JSON.
 pub(super) fn secret_answer(status: StatusCode, answer: &impl Serialize) -> Result<Response, ApiError> {
@@ -83,6 +83,6 @@ mod tests {
             capacities.push(json.0.capacity());
         }
         capacities.dedup();
-        assert_eq!(capacities, [4, 8, 16, 32, 64, 128].map(|kibibytes| kibibytes << 10), "doubled by hand, each time");
+        assert_eq!(capacities, [1, 2, 4, 8, 16, 32, 64, 128].map(|kibibytes| kibibytes << 10), "doubled by hand, each time");
     }
 }

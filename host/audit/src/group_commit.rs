@@ -6,8 +6,9 @@
 //! file, that one looks at the queue again when it lets go. Anything beyond an append to the open
 //! file goes to the thread.
 //!
-//! Whether callers come together shows in the last group. A caller that is alone lets others run
-//! first only once in [`PROBES`] times: it takes several times as long as its write.
+//! Whether callers come together shows in the last groups. A caller that has been alone for some
+//! time ([`PROBES`]) lets others run first only now and then: it takes several times as long as its
+//! write.
 //!
 //! **Invariants**
 //!
@@ -21,7 +22,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
 use parking_lot::Mutex;
@@ -38,8 +39,9 @@ pub(crate) type Reply = oneshot::Sender<Result<Receipt, AuditError>>;
 /// meanwhile. Two workers rarely queue more than one group during a write.
 const GROUPS: usize = 4;
 
-/// One in so many callers waits for company although the last group was of one. With 64 callers,
-/// company is found a few microseconds after they have come.
+/// After so many groups of one, only one caller in so many waits for company. Among 64 callers that
+/// come together there are groups of one too, but not so many in a row; and when many come after a
+/// time with one, company is found within a few microseconds.
 const PROBES: usize = 16;
 
 /// Events that are written together, and their callers.
@@ -63,24 +65,19 @@ pub(crate) enum Request {
 pub(crate) struct Shared {
     writer: Mutex<Writer>,
     queue: Mutex<Group>,
-    /// Whether the last group that a caller wrote was of more than one.
-    together: AtomicBool,
-    callers: AtomicUsize,
+    /// How many groups of one callers wrote since the last group of more.
+    alone: AtomicUsize,
 }
 
 impl Shared {
     pub(crate) fn new(writer: Writer) -> Self {
-        Self {
-            writer: Mutex::new(writer),
-            queue: Mutex::default(),
-            together: AtomicBool::new(false),
-            callers: AtomicUsize::new(0),
-        }
+        Self { writer: Mutex::new(writer), queue: Mutex::default(), alone: AtomicUsize::new(PROBES) }
     }
 
     /// Whether a caller may find others that come with it.
     fn expects_company(&self) -> bool {
-        self.together.load(Ordering::Relaxed) || self.callers.fetch_add(1, Ordering::Relaxed).is_multiple_of(PROBES)
+        let alone = self.alone.load(Ordering::Relaxed);
+        alone < PROBES || alone.is_multiple_of(PROBES)
     }
 }
 
@@ -132,7 +129,11 @@ impl GroupCommit {
             }
             let group = std::mem::take(&mut *queue);
             drop(queue);
-            self.shared.together.store(group.events.len() > 1, Ordering::Relaxed);
+            if group.events.len() > 1 {
+                self.shared.alone.store(0, Ordering::Relaxed);
+            } else {
+                self.shared.alone.fetch_add(1, Ordering::Relaxed);
+            }
             writer.write_group(group);
         }
         drop(self.requests.send(Request::Write));

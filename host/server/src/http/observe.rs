@@ -82,8 +82,12 @@ pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Req
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map(MatchedPath::as_str);
-    let handle = async {
-        let run = observer.let_in(route, has_host(&request), next.run(request));
+    // What is passed on is pinned here: each future that holds another one by value holds it twice,
+    // and all of that is allocated and wiped for each request.
+    let has_host = has_host(&request);
+    let run = pin!(next.run(request));
+    let handle = pin!(async {
+        let run = observer.let_in(route, has_host, run);
         let answered = AssertUnwindSafe(in_time(run)).catch_unwind().await;
         let mut response = match answered {
             Ok(Some(response)) if holds_nothing(route) => response,
@@ -111,7 +115,7 @@ pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Req
             tracing::info!(%method, route, status, code, ms, "answered");
         }
         response
-    };
+    });
     let name = id.to_str().unwrap_or_default().into();
     let mut response = request::scope(name, observer.memory.scope(handle)).await;
     add_headers(response.headers_mut(), id);

@@ -83,6 +83,10 @@ mod tests {
             capacities.push(json.0.capacity());
         }
         capacities.dedup();
-        assert_eq!(capacities, [1, 2, 4, 8, 16, 32, 64, 128].map(|kibibytes| kibibytes << 10), "doubled by hand, each time");
+        assert_eq!(
+            capacities,
+            [1, 2, 4, 8, 16, 32, 64, 128].map(|kibibytes| kibibytes << 10),
+            "doubled by hand, each time"
+        );
     }
 }

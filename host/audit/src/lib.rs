@@ -55,6 +55,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod chain;
+mod copy;
 mod error;
 mod error_kind;
 mod event;
@@ -64,6 +65,7 @@ pub mod fuzzing;
 mod group_commit;
 mod hexadecimal;
 mod log;
+mod missing;
 mod operation;
 mod outcome;
 mod problem;
@@ -93,6 +95,7 @@ use keyway_clock::Clock;
 use keyway_storage::Storage;
 
 pub use chain::{AUDIT_KEY, AuditKey};
+pub use copy::{CopyError, copy};
 pub use error::{AuditCause, AuditError, InvalidQuery};
 pub use error_kind::ErrorKind;
 pub use event::{AuditActor, AuditEvent, AuditRecord, AuditSource, Subject};

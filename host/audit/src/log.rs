@@ -15,6 +15,7 @@ use crate::chain::AuditKey;
 use crate::error::AuditError;
 use crate::event::AuditEvent;
 use crate::group_commit::{self, GroupCommit, Request, Shared};
+use crate::missing::Missing;
 use crate::query::{AuditPage, AuditQuery, Positions};
 use crate::read;
 use crate::readers::Readers;
@@ -73,6 +74,7 @@ pub(crate) struct SegmentLog {
     key: AuditKey,
     roots: Arc<Roots>,
     readers: Readers,
+    missing: Arc<Missing>,
 }
 
 impl Drop for SegmentLog {
@@ -103,7 +105,7 @@ impl SegmentLog {
             let is_first = note.note().await.map_err(AuditError::Failed)?;
             roots.bind(is_first && was_bound).await?;
         }
-        let syncing = Arc::new(Syncing::default());
+        let (syncing, missing) = (Arc::new(Syncing::default()), Arc::new(Missing::default()));
         let shared = Arc::new(Shared::new(Writer {
             folder: options.folder.clone(),
             segment_bytes: options.segment_bytes,
@@ -112,6 +114,7 @@ impl SegmentLog {
             roots: roots.clone(),
             runtime: Handle::current(),
             syncing: syncing.clone(),
+            missing: missing.clone(),
             open: None,
             buffer: Vec::new(),
         }));
@@ -124,7 +127,7 @@ impl SegmentLog {
             syncing.close();
         })?;
         tokio::spawn(roots.clone().run());
-        Ok(Self { commit, options, key, roots, readers: Readers::default() })
+        Ok(Self { commit, options, key, roots, readers: Readers::default(), missing })
     }
 
     /// Runs work that reads files on a thread that may block.
@@ -147,6 +150,10 @@ impl AuditSink for SegmentLog {
 
     async fn check(&self) -> Result<(), AuditError> {
         self.commit.ask(Request::Check).await.map(drop)
+    }
+
+    fn warning(&self) -> Option<String> {
+        self.missing.told()
     }
 
     async fn read(&self, query: &AuditQuery) -> Result<AuditPage, AuditError> {

@@ -116,6 +116,9 @@ pub struct AuditPage {
     pub next: Option<Cursor>,
     /// How many lines are not records. `keyway audit verify` says what is wrong with them.
     pub unreadable: u64,
+    /// The segments that were left out, because they cannot be opened or are no regular files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 /// A place in the log, opaque to clients: it shows nothing of what other workspaces do. Only the

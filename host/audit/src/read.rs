@@ -35,7 +35,8 @@ pub(crate) fn page(
     let mut page = AuditPage::default();
     let mut series = Vec::new();
     for (number, segments) in segment::list(folder)? {
-        let mut reader = SeriesReader::new(folder, number, &segments, query, start)?;
+        let segments = headed(folder, &segments, &mut page.left_out)?;
+        let mut reader = SeriesReader::new(folder, number, &segments, query, start);
         reader.advance(query, &mut work)?;
         series.push(reader);
     }
@@ -112,15 +113,15 @@ impl<'a> SeriesReader<'a> {
     fn new(
         folder: &'a Path,
         series: u32,
-        segments: &[Name],
+        segments: &[(Name, Option<Header>)],
         query: &AuditQuery,
         cursor: Option<&Positions>,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let start = cursor.and_then(|cursor| cursor.get(series));
         // This series was begun after the previous pages were read. Reading from the newest
         // backwards, it comes too late.
         let too_late = query.order == Order::Newest && cursor.is_some() && start.is_none();
-        let mut wanted = if too_late { Vec::new() } else { relevant(folder, segments, query, start)? };
+        let mut wanted = if too_late { Vec::new() } else { relevant(segments, query, start) };
         if query.order == Order::Oldest {
             wanted.reverse();
         }
@@ -130,7 +131,7 @@ impl<'a> SeriesReader<'a> {
             (Order::Newest, None) if !too_late => (u32::MAX, u64::MAX),
             _ => (0, 0),
         };
-        Ok(Self {
+        Self {
             folder,
             series,
             segments: wanted,
@@ -142,7 +143,7 @@ impl<'a> SeriesReader<'a> {
             behind: at,
             at_end,
             unreadable: 0,
-        })
+        }
     }
 
     /// Looks for the next matching record.
@@ -185,23 +186,37 @@ impl<'a> SeriesReader<'a> {
     }
 }
 
+/// The segments with their headers, without those that cannot be opened: they cost no other.
+fn headed(folder: &Path, names: &[Name], left_out: &mut Vec<String>) -> io::Result<Vec<(Name, Option<Header>)>> {
+    let mut segments = Vec::with_capacity(names.len());
+    for name in names {
+        match header(folder, *name) {
+            Err(error) if segment::is_not_a_file(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
+                tracing::warn!(%error, "an audit segment is left out");
+                left_out.push(name.file_name());
+            }
+            header => segments.push((*name, header?)),
+        }
+    }
+    Ok(segments)
+}
+
 /// The segments that can contain matching records, judging by their headers.
-fn relevant(folder: &Path, segments: &[Name], query: &AuditQuery, start: Option<Place>) -> io::Result<Vec<Name>> {
-    let headers = segments.iter().map(|name| header(folder, *name)).collect::<io::Result<Vec<_>>>()?;
+fn relevant(segments: &[(Name, Option<Header>)], query: &AuditQuery, start: Option<Place>) -> Vec<Name> {
     let later = |at: Timestamp, than: Timestamp| at.duration_since(than) > CLOCK_SLACK;
     let is_relevant = |index: usize| {
-        let begins = headers.get(index).and_then(Option::as_ref);
-        let ends = headers.get(index + 1).and_then(Option::as_ref);
+        let begins = segments.get(index).and_then(|(_, header)| header.as_ref());
+        let ends = segments.get(index + 1).and_then(|(_, header)| header.as_ref());
         let is_ahead = match (query.order, start, segments.get(index)) {
-            (Order::Newest, Some((start, _)), Some(name)) => name.segment <= start,
-            (Order::Oldest, Some((start, _)), Some(name)) => name.segment >= start,
+            (Order::Newest, Some((start, _)), Some((name, _))) => name.segment <= start,
+            (Order::Oldest, Some((start, _)), Some((name, _))) => name.segment >= start,
             _ => true,
         };
         is_ahead
             && query.until.is_none_or(|until| begins.is_none_or(|header| !later(header.at, until)))
             && query.since.is_none_or(|since| ends.is_none_or(|next| !later(since, next.at)))
     };
-    Ok(segments.iter().enumerate().filter(|(index, _)| is_relevant(*index)).map(|(_, name)| *name).collect())
+    segments.iter().enumerate().filter(|(index, _)| is_relevant(*index)).map(|(_, (name, _))| *name).collect()
 }
 
 fn header(folder: &Path, name: Name) -> io::Result<Option<Header>> {

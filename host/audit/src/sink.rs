@@ -45,6 +45,12 @@ pub trait AuditSink: Send + Sync + 'static {
         Ok(())
     }
 
+    /// What an operator should look at although events can be appended: a part of the log that is
+    /// missing, for example. As of the last append or [`check`](Self::check).
+    fn warning(&self) -> Option<String> {
+        None
+    }
+
     /// A page of what was appended.
     async fn read(&self, query: &AuditQuery) -> Result<AuditPage, AuditError> {
         let _ = query;
@@ -105,7 +111,7 @@ impl AuditSink for InMemoryAudit {
             next.set(1, (0, last.number));
             next.seal(&key)
         });
-        Ok(AuditPage { records, next, unreadable: 0 })
+        Ok(AuditPage { records, next, ..AuditPage::default() })
     }
 }
 

@@ -461,3 +461,77 @@ async fn an_event_that_is_too_long_for_a_line_is_refused_and_spoils_nothing() {
     lab.close([log]).await;
     assert!(lab.verify().await.is_good());
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_segment_that_is_no_file_is_left_out_by_name_and_the_others_are_read() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    let lab = Lab::with_records(3).await;
+    mkfifoat(CWD, lab.file(1, 2), Mode::RWXU).unwrap();
+    mkfifoat(CWD, lab.file(2, 1), Mode::RWXU).unwrap();
+    for order in [Order::Newest, Order::Oldest] {
+        let page = lab.records(&AuditQuery { order, ..AuditQuery::default() }).await;
+        assert_eq!(page.records.len(), 3);
+        assert_eq!(page.left_out, ["00001-00000002.jsonl", "00002-00000001.jsonl"]);
+        assert_eq!(page.next, None);
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_missing_at_the_start_is_told_by_the_first_check() {
+    let lab = Lab::with_records(3).await;
+    std::fs::rename(lab.audit(), lab.folder.path().join("away")).unwrap();
+    let log = lab.open().await;
+    log.check().await.unwrap();
+    let warning = log.warning().unwrap();
+    assert!(warning.contains("the audit log was missing from") && warning.contains("audit"), "{warning}");
+    lab.append(&log).await.unwrap();
+    assert!(log.warning().is_some());
+    lab.close([log]).await;
+    // A new log, and one that is continued, miss nothing.
+    for lab in [Lab::new().await, Lab::with_records(3).await] {
+        let log = lab.open().await;
+        log.check().await.unwrap();
+        assert_eq!(log.warning(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_moved_away_while_it_is_open_is_told_from_then_on() {
+    let lab = Lab::with_records(1).await;
+    let log = lab.open().await;
+    log.check().await.unwrap();
+    assert_eq!(log.warning(), None);
+    std::fs::rename(lab.audit(), lab.folder.path().join("away")).unwrap();
+    log.check().await.unwrap_err();
+    for _ in 0..2 {
+        log.check().await.unwrap();
+        let warning = log.warning().unwrap();
+        assert!(warning.contains("00001-00000001.jsonl was removed from"), "{warning}");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_has_what_its_root_vouches_for_and_a_log_that_is_missing_is_not_copied() {
+    let lab = Lab::with_records(3).await;
+    let roots = lab.storage.audit_roots().await.unwrap();
+    let to = lab.folder.path().join("copy");
+    let wrong = lab.folder.path().join("wrong");
+    assert!(matches!(copy(&wrong, &to, &roots), Err(CopyError::NoLog(folder)) if folder == wrong));
+    std::fs::create_dir(&wrong).unwrap();
+    assert!(matches!(copy(&wrong, &to, &roots), Err(CopyError::NoLog(_))));
+    assert_eq!(copy(&wrong, &to, &[]).unwrap(), 0);
+    assert!(!to.exists());
+
+    // A later root and its segment.
+    let other = lab.open().await;
+    let blocked = lab.open().await;
+    lab.append(&other).await.unwrap();
+    lab.append(&blocked).await.unwrap();
+    lab.close([other, blocked]).await;
+    assert_eq!(lab.files().len(), 2);
+    assert_eq!(copy(lab.audit(), &to, &roots).unwrap(), 1);
+    let copied = std::fs::read_to_string(to.join("00001-00000001.jsonl")).unwrap();
+    assert!(std::fs::read_to_string(lab.file(1, 1)).unwrap().starts_with(&copied));
+    assert!(copied.lines().count() >= 4, "{copied}");
+}

@@ -21,6 +21,7 @@ use crate::chain::{AuditKey, Head};
 use crate::error::AuditError;
 use crate::event::{AuditActor, AuditEvent};
 use crate::group_commit::Group;
+use crate::missing::Missing;
 use crate::operation::Operation;
 use crate::outcome::Outcome;
 use crate::root::Root;
@@ -47,6 +48,7 @@ pub(crate) struct Writer {
     pub(crate) roots: Arc<Roots>,
     pub(crate) runtime: Handle,
     pub(crate) syncing: Arc<Syncing>,
+    pub(crate) missing: Arc<Missing>,
     /// Where the next record goes; `None` until a segment is found.
     pub(crate) open: Option<Open>,
     /// The lines of a group; reused, to save an allocation for each group.
@@ -152,6 +154,7 @@ impl Writer {
         open.segment.length += self.buffer.len() as u64;
         if !open.segment.is_in_place() {
             open.end = End::Left;
+            self.missing.moved(&self.folder, open.segment.name);
             let removed = format!("{} was removed", open.segment.name.file_name());
             return Err(io::Error::new(io::ErrorKind::NotFound, removed));
         }
@@ -228,6 +231,10 @@ impl Writer {
             }
             // In the root first: a series that is not in it would look as if the root was changed.
             let series = self.wait_for(self.roots.begin_series(&seen))?;
+            // Listed after the root was read, because a series is in the root first.
+            if segment::list(&self.folder)?.is_empty() {
+                self.missing.whole(&self.folder, &self.roots.known());
+            }
             match self.begin(Name { series, segment: 1 }, Head::NONE) {
                 Err(error) if taken(&error) => {}
                 begun => return begun.map(|()| 0),

@@ -8,7 +8,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use keyway_audit::{Operation, Subject, Trail};
-use keyway_keys::KeyError;
 pub use keyway_storage::DamagedRow;
 use keyway_storage::{Constraint, StorageError};
 
@@ -30,30 +29,40 @@ pub struct Database {
 
 impl Database {
     /// The damaged rows, at most [`DAMAGED_ROWS`]: rows that something else than a host has
-    /// changed, sealed values that do not open, and workspaces whose key does not open (table
-    /// `workspace_keys`, with the id of the workspace). Reads and opens everything.
+    /// changed, and sealed values that do not open. A workspace without a key that opens is in the
+    /// table `workspace_keys`, with its own id; a damaged key beside one that opens, with that id, a
+    /// slash and the key's number. A workspace that has a key and no row is in the table
+    /// `workspaces`. Reads and opens everything.
     ///
     /// # Errors
     /// Those of the database and of a key service.
     pub async fn damaged_rows(&self) -> Result<Vec<DamagedRow>, BrokerError> {
         self.core.ensure_open()?;
         let mut found = self.core.storage.damaged_rows(DAMAGED_ROWS).await?;
-        let mut workspaces: Vec<_> =
-            self.core.storage.all_workspace_keys().await?.into_iter().map(|key| key.workspace_id).collect();
-        workspaces.dedup();
-        for workspace in workspaces {
-            let row = |table, id: String| DamagedRow { table, id, workspace: Some(workspace) };
-            match self.core.keyring.get(workspace).await {
-                Ok(keys) => {
-                    let limit = DAMAGED_ROWS.saturating_sub(found.len());
-                    let values = damaged_values(&self.core, &keys, limit).await?;
-                    found.extend(values.into_iter().map(|(column, id)| row(column.table(), id.to_string())));
+        for rows in self.core.storage.workspace_key_rows().await? {
+            let row = |table, id| DamagedRow { table, id, workspace: rows.workspace };
+            let key = |term: i64| row(WORKSPACE_KEYS, format!("{}/{term}", rows.owner));
+            let Some(workspace) = rows.workspace else {
+                found.extend(rows.keys.iter().map(|(term, _)| key(*term)));
+                continue;
+            };
+            let readable = rows.keys.iter().filter_map(|(_, record)| record.as_ref());
+            let (keys, do_not_open) = self.core.keyring.usable(workspace, readable).await?;
+            let Some(keys) = keys else {
+                match rows.exists {
+                    true => found.push(row(WORKSPACE_KEYS, rows.owner.clone())),
+                    false => found.extend(rows.keys.iter().map(|(term, _)| key(*term))),
                 }
-                Err(BrokerError::Key(KeyError::Envelope(_))) => found.push(row(WORKSPACE_KEYS, workspace.to_string())),
-                // It was deleted meanwhile.
-                Err(BrokerError::NotFound(_)) => {}
-                Err(error) => return Err(error),
+                continue;
+            };
+            let unreadable = rows.keys.iter().filter(|(_, record)| record.is_none()).map(|(term, _)| *term);
+            found.extend(unreadable.chain(do_not_open.into_iter().map(i64::from)).map(key));
+            if !rows.exists {
+                found.push(row("workspaces", rows.owner.clone()));
             }
+            let limit = DAMAGED_ROWS.saturating_sub(found.len());
+            let values = damaged_values(&self.core, &keys, limit).await?;
+            found.extend(values.into_iter().map(|(column, id)| row(column.table(), id.to_string())));
         }
         let mut known = HashSet::new();
         found.retain(|row| known.insert((row.table, row.id.clone())));
@@ -62,7 +71,7 @@ impl Database {
     }
 
     /// Deletes a row that is [damaged](Self::damaged_rows), and what only it held. With a workspace
-    /// or its key goes everything that the workspace has.
+    /// or its only key goes everything that the workspace has.
     ///
     /// # Errors
     /// [`BrokerError::NotFound`] when no damaged row has that name; [`BrokerError::RowInUse`].
@@ -74,7 +83,8 @@ impl Database {
             let row = row.ok_or(BrokerError::NotFound(Thing::DamagedRow))?;
             trail.note(|subject| name(subject, row));
             trail.begin().await?;
-            let table = if row.table == WORKSPACE_KEYS { "workspaces" } else { row.table };
+            let is_whole_workspace = row.table == WORKSPACE_KEYS && !row.id.contains('/');
+            let table = if is_whole_workspace { "workspaces" } else { row.table };
             let deleted =
                 self.core.storage.delete_row(table, &row.id, row.workspace).await.map_err(|error| match error {
                     StorageError::Conflict(Constraint::Reference) => BrokerError::RowInUse,

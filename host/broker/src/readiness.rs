@@ -130,10 +130,12 @@ impl Readiness {
     }
 
     /// What an operator should look at although the broker can do its work: a clock that differs
-    /// from those of secret managers. It does not make the host unready, because a secret manager
-    /// may be the one that is wrong, and a tenant may have chosen it.
+    /// from those of secret managers, and an audit log of which a part is missing. The clock does
+    /// not make the host unready, because a secret manager may be the one that is wrong, and a
+    /// tenant may have chosen it; the log does not, because refusing to record would stop every
+    /// release.
     pub fn warnings(&self) -> Vec<String> {
-        self.connections.runtime.clock_warning().into_iter().collect()
+        self.connections.runtime.clock_warning().into_iter().chain(self.core.recorder.sink().warning()).collect()
     }
 
     /// Whether the clock was set back, until that counts as put right.
@@ -189,6 +191,9 @@ impl Readiness {
             let key = self.core.keyring.master_keys().current(&*self.core.storage, self.core.timestamp());
             match timeout(PATIENCE, key).await {
                 Ok(Ok(_)) => Ok(()),
+                Ok(Err(KeyError::Storage(error))) if error.is_of_one_row() => {
+                    Err((NotReady::Damaged, error.to_string()))
+                }
                 Ok(Err(KeyError::Storage(error))) => Err((NotReady::Database, error.to_string())),
                 Ok(Err(error @ KeyError::Service(_))) => Err((NotReady::KeyService, error.to_string())),
                 Ok(Err(error)) => Err((NotReady::MasterKey, error.to_string())),

@@ -48,7 +48,9 @@ impl HostKey {
     pub async fn open_at(storage: &dyn Storage, master_keys: &MasterKeys, now: Timestamp) -> Result<Self, KeyError> {
         // Check even if the host key does not need it, so that a wrong master key is reported at
         // once.
-        master_keys.current(storage, now).await?;
+        if let Err(error) = master_keys.current(storage, now).await {
+            return Err(Self::why_wrong(storage, master_keys, error).await);
+        }
         loop {
             let opened = match storage.host_key(NAME).await? {
                 Some(record) => {
@@ -64,6 +66,19 @@ impl HostKey {
                 Err(KeyError::Storage(StorageError::Conflict(Constraint::Unique | Constraint::KeyTerm))) => {}
                 opened => return opened,
             }
+        }
+    }
+
+    /// What is wrong when the database names another master key: a row of `master_keys`, if the
+    /// given key opens the host key all the same.
+    async fn why_wrong(storage: &dyn Storage, master_keys: &MasterKeys, error: KeyError) -> KeyError {
+        if !matches!(error, KeyError::WrongMasterKey { .. } | KeyError::ReplacedMasterKey { .. }) {
+            return error;
+        }
+        let Ok(Some(record)) = storage.host_key(NAME).await else { return error };
+        match master_keys.one_opens(record.master_term, &record.wrapped_key, &place_of(&record)).await {
+            true => StorageError::DamagedKey { table: "master_keys", row: record.master_term.to_string() }.into(),
+            false => error,
         }
     }
 

@@ -19,6 +19,15 @@ pub enum MasterKeySource {
     Environment(String),
 }
 
+impl std::fmt::Display for MasterKeySource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "{}", file.display()),
+            Self::Environment(variable) => write!(f, "the variable {variable}"),
+        }
+    }
+}
+
 /// The configuration of a host.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -89,6 +89,14 @@ pub enum OpenError {
     /// The master key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The master key is not the database's.
+    #[error("{source}. The given key is from {place}")]
+    NotTheMasterKey {
+        /// Where it was read.
+        place: MasterKeySource,
+        /// What is wrong.
+        source: KeyError,
+    },
     /// The file of certificate authorities cannot be used.
     #[error("the certificate authorities in {} cannot be used: {reason}", file.display())]
     Authorities {
@@ -152,7 +160,8 @@ impl Host {
             .audit(config.audit.clone())
             .operator(config.operator.clone())
             .background_work(false);
-        Ok(Self { broker: broker.open().await?, runtime, providers: None, storage })
+        let broker = broker.open().await.map_err(|error| not_opened(config, error))?;
+        Ok(Self { broker, runtime, providers: None, storage })
     }
 
     async fn open_with(config: &HostConfig, with_providers: bool) -> Result<Self, OpenError> {
@@ -171,7 +180,8 @@ impl Host {
         }
         let database = async {
             let storage = in_use(config, SqliteStorage::open(config.database()).await?).await?;
-            let host_key = HostKey::open(&storage, &keys).await.map_err(BrokerError::from)?;
+            let host_key = HostKey::open(&storage, &keys).await;
+            let host_key = host_key.map_err(|error| not_opened(config, error.into()))?;
             Ok((storage, CodeCacheKey::new(*host_key.derive(CODE_CACHE_KEY))))
         };
         let (prepared, (storage, code_cache_key)) = tokio::try_join!(prepare_runtime(config), database)?;
@@ -190,7 +200,8 @@ impl Host {
         if let Some(providers) = &providers {
             builder = builder.provider_folder(providers.clone());
         }
-        Ok(Self { broker: builder.open().await?, runtime, providers, storage })
+        let broker = builder.open().await.map_err(|error| not_opened(config, error))?;
+        Ok(Self { broker, runtime, providers, storage })
     }
 
     /// The broker.
@@ -212,6 +223,16 @@ impl Host {
     pub async fn close(&self) {
         self.broker.close().await;
         self.storage.close().await;
+    }
+}
+
+/// Names the place of a master key that does not open the database.
+fn not_opened(config: &HostConfig, error: BrokerError) -> OpenError {
+    match error {
+        BrokerError::Key(source @ (KeyError::WrongMasterKey { .. } | KeyError::ReplacedMasterKey { .. })) => {
+            OpenError::NotTheMasterKey { place: config.master_key_source(), source }
+        }
+        error => error.into(),
     }
 }
 

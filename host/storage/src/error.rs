@@ -33,7 +33,7 @@ pub enum StorageError {
     )]
     Corrupt {
         /// The column.
-        column: &'static str,
+        column: String,
     },
     /// A row is not what the host wrote.
     #[error(
@@ -46,6 +46,17 @@ pub enum StorageError {
         /// The row.
         id: Uuid,
     },
+    /// The row of a key cannot be read.
+    #[error(
+        "the row {row} of the table `{table}` was damaged, or changed by something else than this program. Restore the \
+         database from a backup"
+    )]
+    DamagedKey {
+        /// The table.
+        table: &'static str,
+        /// The row: a number or a name, or the workspace and the number of its key.
+        row: String,
+    },
     /// The host's key says that no row is sealed, but some are.
     #[error(
         "the host's key in the database is an earlier copy than the rows, so it was put back by something else. \
@@ -56,9 +67,16 @@ pub enum StorageError {
     /// happen and may be retried.
     #[error("the database was busy with other changes for too long; try again in a moment")]
     Busy,
-    /// Anything else: disk full, connection lost. The change did not happen.
+    /// Anything else: disk full, file damaged. The change did not happen.
     #[error("the database failed: {0}")]
     Failed(#[source] Cause),
+}
+
+impl StorageError {
+    /// Whether the error is about one row, and says nothing about the others.
+    pub fn is_of_one_row(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::Damaged { .. } | Self::DamagedKey { .. })
+    }
 }
 
 /// A constraint of the database that a change would have broken.

@@ -34,6 +34,8 @@ async fn fills_its_disk() {
         let another = EntryRecord { id: EntryId::generate(), domain: number.to_string(), ..entry.clone() };
         storage.insert_entry(&another).await.unwrap_err();
     }
+    let error = storage.count_master_key_uses(1, 1).await.unwrap_err().to_string();
+    assert!(error.contains("disk") && !error.contains("or disk is full") && !error.contains("I/O"), "{error}");
     storage.delete_entry(id, &entry.id.into()).await.unwrap_err();
     storage.revoke_api_key(id, key.id, time(9)).await.unwrap_err();
     storage.count_workspace_key_uses(id, 1, 1).await.unwrap_err();
@@ -61,6 +63,38 @@ fn what_could_not_be_stored_is_an_error_and_everything_can_be_when_there_is_room
         .env(FOLDER, folder.path())
         .output()
         .unwrap();
+    assert!(child.status.success(), "{child:?}");
+    assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "{child:?}");
+}
+
+/// Runs in its own process, as a user who cannot write the folder.
+#[tokio::test]
+#[ignore = "is started by the test below"]
+async fn opens_what_it_cannot_write() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let error = SqliteStorage::open(Path::new(&folder).join("keyway.db")).await.unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("its folder cannot be written") && message.contains("make it writable"), "{message}");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_refused_at_once_in_one_sentence() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keyway.db");
+    SqliteStorage::open(&path).await.unwrap().close().await;
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    mode(&path, 0o666);
+    mode(folder.path(), 0o555);
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    if rustix::process::geteuid().is_root() {
+        // Root may write everywhere.
+        child.uid(65_534);
+    }
+    let arguments = ["full_disk_tests::opens_what_it_cannot_write", "--exact", "--ignored"];
+    let child = child.args(arguments).env(FOLDER, folder.path()).output().unwrap();
+    mode(folder.path(), 0o755);
     assert!(child.status.success(), "{child:?}");
     assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "{child:?}");
 }

@@ -336,3 +336,126 @@ async fn a_count_of_changes_that_was_removed_or_spoiled_begins_again_and_is_one_
         seen.extend(number..=counted);
     }
 }
+
+/// Puts a table without checks and types in the place of this one.
+async fn without_types(database: &Database, table: &str, key: &str) {
+    let columns = database.texts(format!("SELECT name FROM pragma_table_info('{table}')")).await.join(", ");
+    let sql = format!(
+        "ALTER TABLE {table} RENAME TO typed; CREATE TABLE {table} ({columns}, PRIMARY KEY ({key}));
+         INSERT INTO {table} SELECT * FROM typed; DROP TABLE typed"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&database.pool).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_impossible_breaker_is_forgotten_and_another_one_stored() {
+    let database = Database::new().await;
+    let storage = &database.storage;
+    without_types(&database, "breakers", "subject").await;
+    let breaker = BreakerRecord { subject: [7; 16], failures: 1, pause: None, version: 1, updated_at: time(1) };
+    for spoiled in [
+        "failures = -1",
+        "failures = 4294967296",
+        "version = -1",
+        "updated_at = 9223372036854775807",
+        "strikes = 'text'",
+        "reason = 'unknown', until = 1",
+        "probing = x'00ff'",
+    ] {
+        assert!(storage.save_breaker(&breaker, None).await.unwrap(), "{spoiled}");
+        let sql = format!("UPDATE breakers SET {spoiled}");
+        query(AssertSqlSafe(sql)).execute(&database.pool).await.unwrap();
+        assert_eq!(storage.breaker(&breaker.subject).await.unwrap(), None, "{spoiled}");
+        assert!(storage.save_breaker(&breaker, None).await.unwrap(), "{spoiled}");
+        assert_eq!(storage.breaker(&breaker.subject).await.unwrap(), Some(breaker.clone()), "{spoiled}");
+        query("DELETE FROM breakers").execute(&database.pool).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_impossible_count_of_requests_begins_again_and_costs_no_other() {
+    let database = Database::new().await;
+    let storage = &database.storage;
+    without_types(&database, "request_counts", "subject, kind, slot").await;
+    let wanted = |slot| RequestReservation {
+        subject: [7; 16],
+        kind: RequestKind::Read,
+        slot: time(slot),
+        counted_from: time(0),
+        kept_from: time(0),
+        future: time(1_000),
+        requests: 5,
+        limit: Some(100),
+        returned: None,
+    };
+    let count = |slot, requests| RequestCount { slot: time(slot), requests };
+    for spoiled in ["requests = -5", "requests = 9223372036854775807", "requests = 'many'", "requests = 1.5"] {
+        storage.reserve_requests(&wanted(1)).await.unwrap();
+        storage.reserve_requests(&wanted(2)).await.unwrap();
+        let sql = format!("UPDATE request_counts SET {spoiled} WHERE slot = {}", time(1).as_millisecond());
+        query(AssertSqlSafe(sql)).execute(&database.pool).await.unwrap();
+        let read = storage.request_counts(&[7; 16], RequestKind::Read, time(0)).await.unwrap();
+        assert_eq!(read, [count(2, 5)], "{spoiled}");
+        let reserved = storage.reserve_requests(&wanted(1)).await.unwrap();
+        assert_eq!(reserved.counts, [count(1, 5), count(2, 5)], "{spoiled}");
+        query("DELETE FROM request_counts").execute(&database.pool).await.unwrap();
+    }
+    storage.reserve_requests(&wanted(1)).await.unwrap();
+    query("UPDATE request_counts SET slot = 'late'").execute(&database.pool).await.unwrap();
+    let reserved = storage.reserve_requests(&wanted(2)).await.unwrap();
+    assert_eq!(reserved.counts, [count(2, 10)], "as one of the future");
+}
+
+#[tokio::test]
+async fn a_spoiled_count_of_a_keys_uses_counts_as_used_up() {
+    let database = Database::new().await;
+    let storage = &database.storage;
+    let [workspace, _] = database.workspaces;
+    for uses in ["-1", "9223372036854775807"] {
+        for table in ["workspace_keys", "master_keys"] {
+            let sql = format!("UPDATE {table} SET uses = {uses}");
+            query(AssertSqlSafe(sql)).execute(&database.pool).await.unwrap();
+        }
+        let of_workspace = storage.count_workspace_key_uses(workspace, 1, 256).await.unwrap().unwrap();
+        let of_master = storage.count_master_key_uses(1, 1).await.unwrap();
+        assert!(of_workspace > 1 << 40 && of_master > 1 << 40, "{of_workspace} {of_master}");
+    }
+}
+
+#[tokio::test]
+async fn a_generation_that_is_impossible_and_an_impossible_version_cost_only_their_item() {
+    let database = Database::new().await;
+    let storage = &database.storage;
+    let [workspace, _] = database.workspaces;
+    let item = ItemId { account: "echo/a".into(), reference: "echo://item".into() };
+    storage.outdate_item(workspace, &item).await.unwrap();
+    query("UPDATE item_generations SET generation = -1").execute(&database.pool).await.unwrap();
+    let (before, _) = storage.item_state(workspace, &item).await.unwrap();
+    storage.outdate_item(workspace, &item).await.unwrap();
+    assert_ne!(storage.item_state(workspace, &item).await.unwrap().0, before);
+    query("UPDATE connections SET version = -1").execute(&database.pool).await.unwrap();
+    let column = SealedColumn::ConnectionSettings;
+    let values = storage.sealed_values(workspace, column, 9, uuid::Uuid::nil(), 10, u64::MAX).await.unwrap();
+    assert_eq!(values.len(), 1);
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_read_are_named_with_table_and_row() {
+    let database = Database::new().await;
+    let storage = &database.storage;
+    let [workspace, other] = database.workspaces;
+    let owned = query("UPDATE workspace_keys SET term = -4 WHERE workspace_id = ?").bind(workspace.as_uuid());
+    owned.execute(&database.pool).await.unwrap();
+    let row = format!("the row {workspace}/-4 of the table `workspace_keys`");
+    for error in [
+        storage.workspace_keys(workspace).await.map(drop).unwrap_err(),
+        storage.workspace_key_terms(workspace).await.map(drop).unwrap_err(),
+        storage.all_workspace_keys().await.map(drop).unwrap_err(),
+    ] {
+        assert!(error.to_string().starts_with(&row) && error.is_of_one_row(), "{error}");
+    }
+    assert_eq!(storage.workspace_keys(other).await.unwrap().len(), 1, "it costs no other workspace");
+    query("UPDATE master_keys SET created_at = 9223372036854775807").execute(&database.pool).await.unwrap();
+    let error = storage.master_keys().await.unwrap_err();
+    assert!(error.to_string().starts_with("the row 1 of the table `master_keys`"), "{error}");
+}

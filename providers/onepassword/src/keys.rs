@@ -8,7 +8,7 @@
 //! Opening an RSA key takes milliseconds, so vault keys are kept in the session (see
 //! [`crate::session`]) and this chain is walked once for each vault and login.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crypto_bigint::BoxedUint;
 use rsa::{Oaep, PrivateKey};
@@ -82,19 +82,23 @@ impl<'a> KeyChain<'a> {
 
     /// Opens the key of a vault.
     pub(crate) fn open_vault_key(&mut self, envelope: &Envelope) -> Result<SymmetricKey, OpenError> {
-        // Each step goes to a keyset's parent, so a path with more steps than keysets is a cycle.
-        let jwk = self.rsa_key(&envelope.kid, self.keysets.len())?.open(envelope)?;
+        let jwk = self.rsa_key(&envelope.kid, &mut HashSet::new())?.open(envelope)?;
         SymmetricKey::from_jwk(&jwk)
     }
 
-    fn rsa_key(&mut self, keyset_id: &str, steps_left: usize) -> Result<&RsaKey, OpenError> {
-        let steps_left = steps_left.checked_sub(1).ok_or(OpenError::WrongKey)?;
-        let mut candidates: Vec<&'a Keyset> = self.keysets.iter().filter(|keyset| keyset.uuid == keyset_id).collect();
-        candidates.sort_by_key(|keyset| std::cmp::Reverse(keyset.sn));
+    /// Tries each keyset once: those in `tried` lead back here or were tried in vain. A server that
+    /// sends a cycle, or many keysets of one id, costs no more than their number.
+    fn rsa_key(&mut self, keyset_id: &str, tried: &mut HashSet<usize>) -> Result<&RsaKey, OpenError> {
+        let all = self.keysets.iter().enumerate();
+        let mut candidates: Vec<(usize, &'a Keyset)> = all.filter(|(_, keyset)| keyset.uuid == keyset_id).collect();
+        candidates.sort_by_key(|(_, keyset)| std::cmp::Reverse(keyset.sn));
         let mut failure = OpenError::WrongKey;
-        for keyset in candidates {
+        for (index, keyset) in candidates {
             if !self.opened.contains_key(keyset.uuid.as_str()) {
-                match self.open_keyset(keyset, steps_left) {
+                if !tried.insert(index) {
+                    continue;
+                }
+                match self.open_keyset(keyset, tried) {
                     Ok(key) => self.opened.insert(&keyset.uuid, key),
                     Err(error) => {
                         failure = error;
@@ -107,12 +111,12 @@ impl<'a> KeyChain<'a> {
         Err(failure)
     }
 
-    fn open_keyset(&mut self, keyset: &Keyset, steps_left: usize) -> Result<RsaKey, OpenError> {
+    fn open_keyset(&mut self, keyset: &Keyset, tried: &mut HashSet<usize>) -> Result<RsaKey, OpenError> {
         let parent = if keyset.encrypted_by.is_empty() { &keyset.enc_sym_key.kid } else { &keyset.encrypted_by };
         let symmetric = if parent == MASTER_KEY_ID {
             self.master_key.open(&keyset.enc_sym_key)?
         } else {
-            self.rsa_key(parent, steps_left)?.open(&keyset.enc_sym_key)?
+            self.rsa_key(parent, tried)?.open(&keyset.enc_sym_key)?
         };
         RsaKey::from_jwk(&SymmetricKey::from_jwk(&symmetric)?.open(&keyset.enc_pri_key)?)
     }

@@ -123,7 +123,8 @@ impl TryFrom<ConnectionRecord> for Connection {
             workspace_id: record.workspace_id,
             name: record.name,
             provider_type: record.provider_type,
-            hints: serde_json::from_str(&record.hints).map_err(|_| StorageError::Corrupt { column: "hints" })?,
+            hints: serde_json::from_str(&record.hints)
+                .map_err(|_| StorageError::Corrupt { column: "hints".to_owned() })?,
             account: record.account,
             rate_limit_tier: record.rate_limit_tier,
             read_only: record.read_only,

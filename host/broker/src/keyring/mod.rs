@@ -38,7 +38,7 @@ pub(crate) use workspace_keys::WorkspaceKeys;
 
 use keyway_clock::Clock;
 use keyway_keys::{
-    ClientKey, EnvelopeError, FIRST_TERM, HostKey, Locked, MAX_USES, MasterKeys, Place, WorkspaceKey, term_of,
+    ClientKey, EnvelopeError, FIRST_TERM, HostKey, KeyError, Locked, MAX_USES, MasterKeys, Place, WorkspaceKey, term_of,
 };
 use keyway_storage::{
     Changes, Constraint, RecordCache, SealedColumn, Storage, StorageError, WorkspaceId, WorkspaceKeyRecord,
@@ -247,6 +247,37 @@ impl Keyring {
         Ok(self.get_for(place.workspace, [envelope]).await?.open(place, envelope, read)?)
     }
 
+    /// The keys of a workspace that these rows hold, and the terms of those that hold none: their
+    /// keys do not open. `None` when no key opens.
+    pub(crate) async fn usable(
+        &self,
+        workspace: WorkspaceId,
+        records: impl IntoIterator<Item = &WorkspaceKeyRecord>,
+    ) -> Result<(Option<WorkspaceKeys>, Vec<u32>), BrokerError> {
+        let (mut terms, mut damaged) = (BTreeMap::new(), Vec::new());
+        for record in records {
+            match self.unwrap(record).await {
+                Ok(key) => drop(terms.insert(record.term, key)),
+                Err(KeyError::Envelope(_)) => damaged.push(record.term),
+                Err(error @ (KeyError::WrongMasterKey { .. } | KeyError::ReplacedMasterKey { .. })) => {
+                    // The row names an earlier master key, unless the master key is being replaced.
+                    if self.master_keys.current(&*self.storage, self.clock.now().timestamp()).await.is_err() {
+                        return Err(error.into());
+                    }
+                    damaged.push(record.term);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok((WorkspaceKeys::of(workspace, terms), damaged))
+    }
+
+    async fn unwrap(&self, record: &WorkspaceKeyRecord) -> Result<Arc<Locked<TermKeys>>, KeyError> {
+        let (place, master_term) = (place_of(record), record.master_term);
+        let key = self.master_keys.unwrap(&*self.storage, master_term, &record.wrapped_key, &place).await?;
+        Ok(Arc::new(Locked::new(TermKeys::derive(record.term, WorkspaceKey::from_bytes(key))?)))
+    }
+
     /// Loads the keys, unwrapping those that are not in memory yet.
     async fn load(
         &self,
@@ -258,11 +289,7 @@ impl Keyring {
             // A key never changes, only its wrapping; so a key in memory needs no master key.
             let key = match known.as_ref().and_then(|known| known.terms.get(&record.term)) {
                 Some(key) => Arc::clone(key),
-                None => {
-                    let (place, master_term) = (place_of(&record), record.master_term);
-                    let key = self.master_keys.unwrap(&*self.storage, master_term, &record.wrapped_key, &place).await?;
-                    Arc::new(Locked::new(TermKeys::derive(record.term, WorkspaceKey::from_bytes(key))?))
-                }
+                None => self.unwrap(&record).await?,
             };
             terms.insert(record.term, key);
         }
@@ -306,7 +333,7 @@ mod retired_tests;
 #[cfg(test)]
 mod tests {
     use keyway_clock::ManualClock;
-    use keyway_keys::{KeyError, MasterKey};
+    use keyway_keys::MasterKey;
     use keyway_storage::{KeyStorage, SqliteStorage};
 
     use super::*;

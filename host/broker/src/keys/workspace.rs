@@ -26,6 +26,7 @@
 //! rows.
 
 use keyway_audit::{Operation, Trail};
+use keyway_keys::{EnvelopeError, KeyError};
 use keyway_storage::{Constraint, SealedColumn, SealedValue, StorageError, WorkspaceId};
 use secrecy::SecretString;
 use tracing::{info, warn};
@@ -112,7 +113,7 @@ impl Keys {
                 Err(error) => {
                     warn!(%workspace, %error, "an interrupted rotation of the workspace key cannot be finished; no data is lost");
                     match error {
-                        BrokerError::Storage(StorageError::Damaged { .. }) => {
+                        BrokerError::Storage(ref error) if error.is_of_one_row() => {
                             self.attempts.failed(workspace, self.core.now());
                         }
                         // A failure of the whole host is no reason to skip this workspace.
@@ -228,13 +229,19 @@ pub(crate) async fn damaged_values(
         while let Some(batch) = batch(core, keys, column, next, &mut after).await? {
             for value in batch {
                 let place = place(keys.workspace(), column, value.id.as_bytes(), value.version);
-                // Another process may have rotated the key meanwhile.
-                let opens = match core.keyring.get_for(keys.workspace(), [&*value.envelope]).await {
-                    Ok(keys) => keys.check(&place, &value.envelope),
-                    Err(BrokerError::Envelope(damage)) => Err(damage),
-                    Err(error) => return Err(error),
+                let opens = match keys.check(&place, &value.envelope) {
+                    // Another process may have rotated the key meanwhile.
+                    Err(EnvelopeError::UnknownTerm(_)) => {
+                        match core.keyring.get_for(keys.workspace(), [&*value.envelope]).await {
+                            Ok(keys) => keys.check(&place, &value.envelope).is_ok(),
+                            Err(BrokerError::Envelope(_) | BrokerError::Key(KeyError::Envelope(_))) => false,
+                            Err(BrokerError::Storage(error)) if error.is_of_one_row() => false,
+                            Err(error) => return Err(error),
+                        }
+                    }
+                    opens => opens.is_ok(),
                 };
-                if opens.is_err() {
+                if !opens {
                     found.push((column, value.id));
                 }
                 if found.len() >= limit {

@@ -11,6 +11,7 @@ mod budgets;
 mod connections;
 mod crash_loop;
 mod crashes;
+mod database_damage;
 mod deleting_connections;
 mod durable_state;
 mod entries;

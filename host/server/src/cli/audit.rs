@@ -88,6 +88,9 @@ fn show(out: &mut dyn Write, page: &AuditPage) -> io::Result<()> {
     if page.unreadable > 0 {
         writeln!(out, "{BAD}{} lines are not records; `keyway audit verify` shows details.{BAD:#}", page.unreadable)?;
     }
+    for file in &page.left_out {
+        writeln!(out, "{BAD}{file} cannot be read and was left out; `keyway audit verify` shows details.{BAD:#}")?;
+    }
     if let Some(next) = &page.next {
         writeln!(out, "{FAINT}There is more: --cursor {next}{FAINT:#}")?;
     }

@@ -6,17 +6,18 @@
 //!
 //! The database is copied first, as of one moment, with the root that says how far the audit log
 //! had come by then. Records that were added under that root until the log is copied do no harm:
-//! after a crash, too, the log is ahead of the root. Records and segments that name a later root
-//! are left out: they would prove that the database is older.
+//! after a crash, too, the log is ahead of the root.
+//!
+//! A killed backup leaves a folder of another name. The next backup beside it removes that.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use keyway::audit::{self, CopyError};
 use keyway::storage::StorageError;
-use keyway::storage::private_file;
 use keyway::{ErrorKind, SqliteStorage};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::app::App;
 use super::exit::CliError;
@@ -24,6 +25,9 @@ use super::output::{FAINT, facts};
 use crate::config::HostConfig;
 use crate::host::OpenError;
 use crate::installation;
+
+/// How the name of a backup begins that is not complete.
+const UNFINISHED: &str = ".keyway-backup-";
 
 pub(super) async fn run(app: &App, folder: PathBuf) -> Result<(), CliError> {
     let config = app.config()?;
@@ -36,17 +40,26 @@ pub(super) async fn run(app: &App, folder: PathBuf) -> Result<(), CliError> {
         return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, "it already exists; name a new folder")));
     }
     let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    refuse_inside(&config, parent, &folder)?;
+    remove_leftovers(parent);
     // Private, on the same file system, and removed unless it becomes the backup.
     let mut unfinished = tempfile::Builder::new();
     #[cfg(unix)]
     unfinished.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    let unfinished = unfinished.prefix(".keyway-backup-").tempdir_in(parent).map_err(failed)?;
+    let unfinished = unfinished.prefix(UNFINISHED).tempdir_in(parent).map_err(failed)?;
+    let lock = File::open(unfinished.path()).and_then(|folder| folder.try_lock().map(|()| folder).map_err(Into::into));
+    let _lock = lock.map_err(failed)?;
     let in_backup = HostConfig::new(unfinished.path());
     let storage = SqliteStorage::open_read_only(config.database()).await.map_err(OpenError::from)?;
     let copied = storage.copy_to(&in_backup.database()).await;
     storage.close().await;
-    let root = copied.map_err(|error| not_copied(error, &folder))?.iter().filter_map(|line| number_of_root(line)).max();
-    let segments = copy_log(&config.audit.folder, &in_backup.audit.folder, root.unwrap_or(0)).map_err(failed)?;
+    let roots = copied.map_err(|error| not_copied(error, &folder))?;
+    let segments = audit::copy(&config.audit.folder, &in_backup.audit.folder, &roots).map_err(|error| match error {
+        CopyError::NoLog(_) => CliError::new(ErrorKind::NotFound, error.to_string())
+            .hint("--audit-dir names its folder; if the log is lost, a start of the server begins a new one"),
+        CopyError::Io(error) => failed(error),
+        error => failed(io::Error::other(error)),
+    })?;
     let finish = || {
         File::open(unfinished.path())?.sync_all()?;
         fs::rename(unfinished.path(), &folder)?;
@@ -73,63 +86,35 @@ fn not_copied(error: StorageError, folder: &Path) -> CliError {
     CliError::new(ErrorKind::Internal, format!("cannot copy the database to {}: {error}", folder.display()))
 }
 
-/// Copies what the segments have of this root and earlier ones, and says how many segments.
-fn copy_log(from: &Path, to: &Path, root: u64) -> io::Result<u64> {
-    let files = match fs::read_dir(from) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        files => files?,
+/// Refuses a place in a folder that is backed up: the copy would be part of the next one, and is
+/// lost with what it is a copy of.
+fn refuse_inside(config: &HostConfig, parent: &Path, folder: &Path) -> Result<(), CliError> {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    for (what, of) in [("data", &config.data_dir), ("audit", &config.audit.folder)] {
+        if real(parent).starts_with(real(of)) {
+            let message = format!("{} is in the {what} folder {}", folder.display(), of.display());
+            return Err(
+                CliError::new(ErrorKind::Invalid, message).hint("name a folder elsewhere, best on another disk")
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Removes what backups left here that were killed. A backup holds the lock of its folder while it
+/// lives.
+fn remove_leftovers(parent: &Path) {
+    let names = fs::read_dir(parent).into_iter().flatten().flatten().map(|file| file.path());
+    let of_backups = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED)) && !path.is_symlink()
     };
-    crate::config::make_private_folder(to)?;
-    let mut number = 0;
-    for file in files {
-        let file = file?;
-        let path = file.path();
-        if path.extension().is_none_or(|end| end != "jsonl") {
-            continue;
+    for path in names.filter(of_backups) {
+        if File::open(&path).is_ok_and(|folder| folder.try_lock().is_ok())
+            && let Err(error) = fs::remove_dir_all(&path)
+        {
+            tracing::warn!(%error, path = %path.display(), "what a killed backup left here cannot be removed");
         }
-        // A pipe would hang, and a link leads elsewhere.
-        if !file.file_type()?.is_file() {
-            return Err(io::Error::other(format!("{} is not a regular file; remove it", path.display())));
-        }
-        if number_of_first_line(&path)? > Some(root) {
-            continue;
-        }
-        let copy = to.join(file.file_name());
-        private_file::create(&copy, b"")?;
-        let mut copy = File::options().append(true).open(copy)?;
-        copy_lines(&path, &mut copy, root)?;
-        copy.sync_all()?;
-        number += 1;
     }
-    File::open(to)?.sync_all()?;
-    Ok(number)
-}
-
-/// Copies the lines of a segment before the first one that names a later root. An unfinished line
-/// names none.
-fn copy_lines(from: &Path, to: &mut File, root: u64) -> io::Result<()> {
-    let (mut lines, mut to, mut line) = (BufReader::new(File::open(from)?), BufWriter::new(to), Vec::new());
-    while lines.read_until(b'\n', &mut line)? > 0 && number_of_root(&line).is_none_or(|number| number <= root) {
-        to.write_all(&line)?;
-        line.clear();
-    }
-    to.flush()
-}
-
-/// A root, or a line of a segment, which names the root of its time.
-#[derive(Deserialize)]
-struct Line {
-    root: Option<u64>,
-}
-
-fn number_of_root(line: &[u8]) -> Option<u64> {
-    serde_json::from_slice::<Line>(line).ok()?.root
-}
-
-fn number_of_first_line(segment: &Path) -> io::Result<Option<u64>> {
-    let mut line = Vec::new();
-    BufReader::new(File::open(segment)?).read_until(b'\n', &mut line)?;
-    Ok(number_of_root(&line))
 }
 
 #[derive(Serialize)]

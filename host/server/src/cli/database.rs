@@ -33,6 +33,9 @@ pub(super) async fn run(app: &App, command: DatabaseCommand) -> Result<(), CliEr
             if !yes {
                 let message = "what only this row held is lost for ever, unless a backup has it";
                 let hint = match &*table {
+                    "workspace_keys" if id.contains('/') => {
+                        "--yes deletes this key alone, and the workspace keeps the others"
+                    }
                     "workspaces" | "workspace_keys" => "--yes deletes the workspace with everything in it",
                     "rotations" => "--yes deletes it; the site may have a password that only this rotation held",
                     _ => "--yes deletes it",

@@ -35,6 +35,9 @@ pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliErro
     }
     tell_where(app, &server);
     report(host, &config, &server, &app.config()?.provider_folder());
+    // Also where nothing asks for it: it logs what is missing.
+    let broker = host.broker().clone();
+    tokio::spawn(async move { drop(broker.readiness().check().await) });
     finish_key_rotations(host);
     server.run(end).await;
     Ok(())
@@ -85,8 +88,9 @@ fn finish_key_rotations(host: &Host) {
             // delayed.
             match broker.keys().finish_rotations().await {
                 Err(BrokerError::Closed) => return,
+                // The broker has named the workspace, if it is about one.
                 Err(error) => {
-                    tracing::error!(%error, "an interrupted rotation of a workspace key cannot be finished; no data is lost, and the server retries");
+                    tracing::error!(%error, "the work of interrupted key rotations cannot be done now; the server tries again every minute");
                 }
                 Ok(_) => {}
             }

@@ -1,5 +1,6 @@
 //! `/audit`: the audit log of the caller's workspace.
 
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use axum::Json;
@@ -27,6 +28,10 @@ pub(super) struct Page {
     /// Send it as `cursor` for the next page.
     #[schema(value_type = Option<String>)]
     next: Option<Cursor>,
+    /// How many segments of the log cannot be read and were left out. The server's log names them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    segments_left_out: Option<NonZeroUsize>,
 }
 
 words! {
@@ -71,7 +76,8 @@ pub(super) async fn list(Caller(api, access): Caller, RawQuery(query): RawQuery)
     // Checked before the query, so that a key that may not read the log learns only that.
     let query = access.require(keyway::Scope::Admin).is_ok().then(|| parse(query.as_deref().unwrap_or_default()));
     let page = api.broker.audit().records(&access, query.transpose()?.unwrap_or_default()).await?;
-    Ok(Json(Page { records: page.records, next: page.next }))
+    let segments_left_out = NonZeroUsize::new(page.left_out.len());
+    Ok(Json(Page { records: page.records, next: page.next, segments_left_out }))
 }
 
 /// Reads the filters. An unknown filter is an error: ignoring it would show more than was asked

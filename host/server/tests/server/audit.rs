@@ -414,3 +414,18 @@ async fn the_command_line_is_audited_beside_a_server_that_runs() {
     assert_eq!((&verified["good"], verified["heads"].as_array().unwrap().len()), (&true.into(), 2));
     assert_eq!(verified["heads"][1]["number"], 4);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_is_a_pipe_is_left_out_and_told_and_the_others_are_listed() {
+    let (api, _) = Api::echo().await;
+    let before = api.get("/audit").await.ok(200);
+    assert!(before.get("segments_left_out").is_none() && !before["records"].as_array().unwrap().is_empty());
+    let pipe = api.folder.path().join("audit/00007-00000001.jsonl");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let listed = api.get("/audit").await.ok(200);
+    assert_eq!((&listed["segments_left_out"], listed["records"].as_array().unwrap().is_empty()), (&json!(1), false));
+    let all = api.folder.run(&["audit", "list"]).ok();
+    assert!(all.stdout.contains("00007-00000001.jsonl cannot be read and was left out"), "{all:#?}");
+    let json = api.folder.run(&["audit", "list", "--json"]).ok().json();
+    assert_eq!(json["left_out"], json!(["00007-00000001.jsonl"]));
+}

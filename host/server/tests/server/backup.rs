@@ -125,3 +125,43 @@ fn a_backup_needs_no_master_key_and_never_takes_the_place_of_anything() {
         folder.run(&["backup", "x", "--data-dir", missing.to_str().unwrap(), "--json"]).failed(3).json();
     assert_eq!(nothing["error"]["code"], "NOT_FOUND");
 }
+
+#[test]
+fn what_a_killed_backup_left_is_removed_by_the_next_one_and_a_running_one_is_left_alone() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    let places = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (dead, alive) = (places.path().join(".keyway-backup-dead"), places.path().join(".keyway-backup-alive"));
+    for unfinished in [&dead, &alive] {
+        std::fs::create_dir(unfinished).unwrap();
+        std::fs::write(unfinished.join("keyway.db"), "half").unwrap();
+    }
+    let lock = std::fs::File::open(&alive).unwrap();
+    lock.try_lock().unwrap();
+    folder.run(&["backup", places.path().join("new").to_str().unwrap()]).ok();
+    assert!(!dead.exists() && alive.exists());
+}
+
+#[test]
+fn a_backup_is_not_made_inside_of_what_it_is_a_backup_of() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    let audit = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let inside = folder.path().join("backup");
+    let refused = folder.run(&["backup", inside.to_str().unwrap()]).failed(4);
+    assert!(refused.stderr.contains("is in the data folder") && refused.stderr.contains("elsewhere"), "{refused:#?}");
+    let inside = audit.path().join("backup");
+    let elsewhere = ["backup", inside.to_str().unwrap(), "--audit-dir", audit.path().to_str().unwrap()];
+    let refused = folder.run(&elsewhere).failed(4);
+    assert!(refused.stderr.contains("is in the audit folder"), "{refused:#?}");
+    assert!(!inside.exists());
+}
+
+#[test]
+fn a_backup_without_the_log_that_the_database_has_is_not_made() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    let places = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (new, wrong) = (places.path().join("new"), places.path().join("wrong"));
+    let arguments = ["backup", new.to_str().unwrap(), "--audit-dir", wrong.to_str().unwrap()];
+    let refused = folder.run(&arguments).failed(3);
+    assert!(refused.stderr.contains("there is none in") && refused.stderr.contains("--audit-dir"), "{refused:#?}");
+    assert!(std::fs::read_dir(places.path()).unwrap().next().is_none(), "nothing was made");
+}

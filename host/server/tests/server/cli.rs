@@ -369,7 +369,9 @@ fn a_database_without_its_master_key_is_not_opened_with_another() {
 
     std::fs::write(folder.key_file(), "00".repeat(32)).unwrap();
     set_mode(&folder.key_file(), 0o600);
-    assert!(folder.run(&["workspace", "list"]).failed(1).stderr.contains("another master key"));
+    let ran = folder.run(&["workspace", "list"]).failed(1);
+    let file = folder.key_file();
+    assert!(ran.stderr.contains("another master key") && ran.stderr.contains(file.to_str().unwrap()), "{ran:#?}");
     let compiled = || {
         let files = std::fs::read_dir(folder.config(EgressPolicy::default()).code_cache()).unwrap();
         let mut files: Vec<_> = files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();

@@ -69,7 +69,8 @@ async fn an_audit_log_that_cannot_be_written_is_named_and_ready_again_when_it_ca
     let items = format!("/secret-providers/{}/items", connection.id);
     api.get(&items).await.error(503, "AUDIT_UNAVAILABLE");
     std::fs::remove_file(&folder).unwrap();
-    ready(&api, 200).await;
+    let warned = ready(&api, 200).await.json();
+    assert!(warned["warnings"][0].as_str().unwrap().contains("was removed from"), "what is missing stays: {warned}");
     api.get(&items).await.ok(200);
 }
 

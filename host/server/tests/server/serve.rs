@@ -75,6 +75,17 @@ async fn it_says_where_it_listens_once_it_is_ready_and_ends_when_asked() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_audit_log_is_missing_says_so_at_its_start_and_whenever_it_is_asked() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    std::fs::rename(folder.path().join("audit"), folder.path().join("away")).unwrap();
+    let server = Process::start(&folder, &[]);
+    let ready = server.get("/readyz", "").await.ok(200);
+    assert!(ready["warnings"][0].as_str().unwrap().contains("the audit log was missing from"), "{ready}");
+    let (_, said) = server.end(Signal::TERM);
+    assert!(said.contains("ERROR") && said.contains("the audit log was missing from"), "{said}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn its_memory_gets_into_no_core_dump() {

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Executor, FromRow, Sqlite, query, query_as};
+use sqlx::{Executor, FromRow, Sqlite, query};
+use tracing::warn;
 
 use super::SqliteStorage;
 use super::rows::{read, signed};
@@ -21,6 +22,19 @@ impl BudgetStorage for SqliteStorage {
         // it. IMMEDIATE, because a transaction that begins to write later cannot wait for another
         // writer.
         let mut transaction = self.writer()?.begin_with("BEGIN IMMEDIATE").await?;
+        // They would stop every later call, and their requests are long made.
+        let spoiled = query(
+            "DELETE FROM request_counts
+             WHERE subject = ? AND kind = ? AND (typeof(requests) <> 'integer' OR requests NOT BETWEEN 0 AND 4294967295)",
+        )
+        .bind(subject)
+        .bind(kind)
+        .execute(&mut *transaction)
+        .await?;
+        if spoiled.rows_affected() > 0 {
+            let rows = spoiled.rows_affected();
+            warn!(rows, kind, "counts of requests in the database were damaged; they begin again at 0");
+        }
         if let Some((of, unused)) = wanted.returned {
             query(
                 "UPDATE request_counts SET requests = max(0, requests - ?) WHERE subject = ? AND kind = ? AND slot = ?",
@@ -40,9 +54,9 @@ impl BudgetStorage for SqliteStorage {
             .await?;
         query(
             "INSERT INTO request_counts (subject, kind, slot, requests)
-             SELECT ?1, ?2, ?3, sum(requests) FROM request_counts WHERE subject = ?1 AND kind = ?2 AND slot > ?4
+             SELECT ?1, ?2, ?3, min(4294967295, sum(requests)) FROM request_counts WHERE subject = ?1 AND kind = ?2 AND slot > ?4
              HAVING count(*) > 0
-             ON CONFLICT (subject, kind, slot) DO UPDATE SET requests = requests + excluded.requests",
+             ON CONFLICT (subject, kind, slot) DO UPDATE SET requests = min(4294967295, requests + excluded.requests)",
         )
         .bind(subject)
         .bind(kind)
@@ -63,7 +77,7 @@ impl BudgetStorage for SqliteStorage {
         if granted > 0 {
             query(
                 "INSERT INTO request_counts (subject, kind, slot, requests) VALUES (?, ?, ?, ?)
-                 ON CONFLICT (subject, kind, slot) DO UPDATE SET requests = requests + excluded.requests",
+                 ON CONFLICT (subject, kind, slot) DO UPDATE SET requests = min(4294967295, requests + excluded.requests)",
             )
             .bind(subject)
             .bind(kind)
@@ -87,10 +101,17 @@ impl BudgetStorage for SqliteStorage {
     }
 
     async fn breaker(&self, subject: &[u8; 16]) -> Result<Option<BreakerRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM breakers WHERE subject = ?")
-            .bind(subject.as_slice())
-            .fetch_optional(&self.readers)
-            .await?)
+        let select = query("SELECT * FROM breakers WHERE subject = ?").bind(subject.as_slice());
+        let Some(row) = select.fetch_optional(&self.readers).await? else { return Ok(None) };
+        match BreakerRecord::from_row(&row) {
+            Ok(breaker) => Ok(Some(breaker)),
+            Err(error) => {
+                warn!(%error, "a breaker in the database was damaged; it begins again, closed");
+                let delete = query("DELETE FROM breakers WHERE subject = ?").bind(subject.as_slice());
+                delete.execute(self.writer()?).await?;
+                Ok(None)
+            }
+        }
     }
 
     async fn save_breaker(&self, breaker: &BreakerRecord, expected: Option<u64>) -> Result<bool, StorageError> {
@@ -139,8 +160,12 @@ async fn counts(
     from: Timestamp,
 ) -> Result<Vec<RequestCount>, StorageError> {
     let sql = "SELECT slot, requests FROM request_counts WHERE subject = ? AND kind = ? AND slot >= ? ORDER BY slot";
-    let counts = query_as(sql).bind(subject.as_slice()).bind(kind.name()).bind(from.as_millisecond());
-    Ok(counts.fetch_all(executor).await?)
+    let counts = query(sql).bind(subject.as_slice()).bind(kind.name()).bind(from.as_millisecond());
+    let rows = counts.fetch_all(executor).await?;
+    // The next reservation deletes those that cannot be read.
+    let readable =
+        |row| RequestCount::from_row(row).inspect_err(|error| warn!(%error, "a count of requests is damaged"));
+    Ok(rows.iter().filter_map(|row| readable(row).ok()).collect())
 }
 
 impl FromRow<'_, SqliteRow> for BreakerRecord {

@@ -2,14 +2,14 @@
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row, query};
+use sqlx::{AssertSqlSafe, FromRow, Row, query, query_scalar};
 use uuid::Uuid;
 
 use super::SqliteStorage;
 use super::rows::{Record, Sealed};
 use crate::{
     ApiKeyRecord, ConnectionRecord, ConnectionStateRecord, DamageStorage, DamagedRow, EntryRecord, RotationRecord,
-    StorageError, WorkspaceId, WorkspaceRecord, WorkspaceStorage,
+    StorageError, WorkspaceId, WorkspaceKeyRecord, WorkspaceKeyRows, WorkspaceRecord, WorkspaceStorage,
 };
 
 /// How many rows are read at a time.
@@ -28,16 +28,46 @@ impl DamageStorage for SqliteStorage {
         Ok(found)
     }
 
+    async fn workspace_key_rows(&self) -> Result<Vec<WorkspaceKeyRows>, StorageError> {
+        let sql = "SELECT workspaces.id AS owner, 1 AS is_there, keys.*
+                   FROM workspaces LEFT JOIN workspace_keys AS keys ON keys.workspace_id = workspaces.id
+                   UNION ALL
+                   SELECT workspace_id AS owner, 0 AS is_there, * FROM workspace_keys
+                   WHERE workspace_id NOT IN (SELECT id FROM workspaces)
+                   ORDER BY owner, term";
+        let mut found: Vec<WorkspaceKeyRows> = Vec::new();
+        for row in query(sql).fetch_all(&self.readers).await? {
+            let owner: Vec<u8> = row.try_get("owner")?;
+            let uuid = Uuid::from_slice(&owner).ok();
+            let owner = uuid.map_or_else(|| hex(&owner), |id| id.to_string());
+            if found.last().is_none_or(|last| last.owner != owner) {
+                let (workspace, exists) = (uuid.map(Into::into), row.try_get("is_there")?);
+                found.push(WorkspaceKeyRows { owner, workspace, exists, keys: Vec::new() });
+            }
+            if let (Some(last), Some(term)) = (found.last_mut(), row.try_get("term")?) {
+                last.keys.push((term, WorkspaceKeyRecord::from_row(&row).ok()));
+            }
+        }
+        Ok(found)
+    }
+
     async fn delete_row(&self, table: &str, id: &str, workspace: Option<WorkspaceId>) -> Result<bool, StorageError> {
+        if let (WorkspaceKeyRecord::TABLE, Some((owner, term))) = (table, id.split_once('/')) {
+            let sql = "DELETE FROM workspace_keys WHERE lower(hex(workspace_id)) = ? AND CAST(term AS TEXT) = ?";
+            let delete = query(sql).bind(digits(owner)).bind(term.to_owned());
+            return Ok(delete.execute(self.writer()?).await?.rows_affected() > 0);
+        }
         let uuid = id.parse::<Uuid>();
         if let (WorkspaceRecord::TABLE, Ok(workspace)) = (table, &uuid) {
-            return self.delete_workspace((*workspace).into()).await;
+            let has_key = "SELECT EXISTS (SELECT 1 FROM workspace_keys WHERE workspace_id = ?)";
+            // Its row may be the one that is missing.
+            let has_key: bool = query_scalar(has_key).bind(*workspace).fetch_one(&self.readers).await?;
+            return Ok(self.delete_workspace((*workspace).into()).await? || has_key);
         }
         let Some(table) = TABLES.into_iter().find(|known| *known == table) else { return Ok(false) };
-        let digits = uuid.map_or_else(|_| id.to_owned(), |id| id.simple().to_string());
         // Two workspaces may have rows of one identifier.
         let sql = format!("DELETE FROM {table} WHERE lower(hex(id)) = ?1 AND (?2 IS NULL OR {} = ?2)", owner(table));
-        let delete = query(AssertSqlSafe(sql)).bind(digits).bind(workspace.map(|workspace| workspace.as_uuid()));
+        let delete = query(AssertSqlSafe(sql)).bind(digits(id)).bind(workspace.map(|workspace| workspace.as_uuid()));
         Ok(delete.execute(self.writer()?).await?.rows_affected() > 0)
     }
 }
@@ -73,6 +103,15 @@ impl SqliteStorage {
             }
         }
     }
+}
+
+/// The hexadecimal digits of an identifier, as SQLite writes them.
+fn digits(id: &str) -> String {
+    id.parse::<Uuid>().map_or_else(|_| id.to_owned(), |id| id.simple().to_string())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The column of the workspace.

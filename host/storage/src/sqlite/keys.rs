@@ -5,19 +5,27 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::{SqliteConnection, query, query_as, query_scalar};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, FromRow, Row, SqliteConnection, query, query_scalar};
+use uuid::Uuid;
 
 use super::SqliteStorage;
-use super::rows::{insert, read, signed, update};
+use super::rows::{Record, insert, read, signed, update};
 use crate::{
     Constraint, HostKeyRecord, KEY_TERM, KeyStorage, MasterKeyRecord, RowSealer, StorageError, WorkspaceId,
     WorkspaceKeyRecord,
 };
 
+/// Adds `?1` to a count of uses. One that something else has spoiled counts as used up.
+const ADD_USES: &str =
+    "uses = CASE WHEN uses BETWEEN 0 AND 4611686018427387903 THEN uses + ?1 ELSE 4611686018427387904 END";
+
+pub(super) const MASTER_KEYS: &str = "SELECT term, key_id, created_at FROM master_keys ORDER BY term";
+
 #[async_trait]
 impl KeyStorage for SqliteStorage {
     async fn master_keys(&self) -> Result<Vec<MasterKeyRecord>, StorageError> {
-        Ok(query_as("SELECT term, key_id, created_at FROM master_keys ORDER BY term").fetch_all(&self.readers).await?)
+        readable_master_keys(&query(MASTER_KEYS).fetch_all(&self.readers).await?)
     }
 
     async fn insert_master_key(&self, key: &MasterKeyRecord) -> Result<(), StorageError> {
@@ -26,7 +34,7 @@ impl KeyStorage for SqliteStorage {
     }
 
     async fn count_master_key_uses(&self, term: u32, uses: u64) -> Result<u64, StorageError> {
-        let rows = query("UPDATE master_keys SET uses = uses + ? WHERE term = ? RETURNING uses")
+        let rows = query(AssertSqlSafe(format!("UPDATE master_keys SET {ADD_USES} WHERE term = ?2 RETURNING uses")))
             .bind(signed(uses))
             .bind(term)
             .fetch_all(self.writer()?)
@@ -55,19 +63,23 @@ impl KeyStorage for SqliteStorage {
     }
 
     async fn workspace_keys(&self, workspace: WorkspaceId) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM workspace_keys WHERE workspace_id = ? ORDER BY term")
+        let rows = query("SELECT * FROM workspace_keys WHERE workspace_id = ? ORDER BY term")
             .bind(workspace.as_uuid())
             .fetch_all(&self.readers)
-            .await?)
+            .await?;
+        rows.iter().map(workspace_key).collect()
     }
 
     async fn workspace_key_terms(&self, workspace: WorkspaceId) -> Result<Vec<u32>, StorageError> {
         let sql = "SELECT term FROM workspace_keys WHERE workspace_id = ? ORDER BY term";
-        Ok(query_scalar(sql).bind(workspace.as_uuid()).fetch_all(&self.readers).await?)
+        let terms: Vec<i64> = query_scalar(sql).bind(workspace.as_uuid()).fetch_all(&self.readers).await?;
+        let term = |term: i64| term.try_into().map_err(|_| damaged_workspace_key(&workspace.to_string(), term));
+        terms.into_iter().map(term).collect()
     }
 
     async fn all_workspace_keys(&self) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM workspace_keys ORDER BY workspace_id, term").fetch_all(&self.readers).await?)
+        let rows = query("SELECT * FROM workspace_keys ORDER BY workspace_id, term").fetch_all(&self.readers).await?;
+        rows.iter().map(workspace_key).collect()
     }
 
     async fn count_workspace_key_uses(
@@ -76,17 +88,23 @@ impl KeyStorage for SqliteStorage {
         term: u32,
         uses: u64,
     ) -> Result<Option<u64>, StorageError> {
-        let sql = "UPDATE workspace_keys SET uses = uses + ? WHERE workspace_id = ? AND term = ? RETURNING uses";
-        let done = query(sql).bind(signed(uses)).bind(workspace.as_uuid()).bind(term).fetch_all(self.writer()?).await?;
+        let sql = format!("UPDATE workspace_keys SET {ADD_USES} WHERE workspace_id = ?2 AND term = ?3 RETURNING uses");
+        let done = query(AssertSqlSafe(sql))
+            .bind(signed(uses))
+            .bind(workspace.as_uuid())
+            .bind(term)
+            .fetch_all(self.writer()?)
+            .await?;
         Ok(done.first().map(|row| read(row, "uses")).transpose()?)
     }
 
     async fn host_key(&self, name: &str) -> Result<Option<HostKeyRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM host_keys WHERE name = ?").bind(name).fetch_optional(&self.readers).await?)
+        let row = query("SELECT * FROM host_keys WHERE name = ?").bind(name).fetch_optional(&self.readers).await?;
+        row.as_ref().map(host_key).transpose()
     }
 
     async fn host_keys(&self) -> Result<Vec<HostKeyRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM host_keys ORDER BY name").fetch_all(&self.readers).await?)
+        query("SELECT * FROM host_keys ORDER BY name").fetch_all(&self.readers).await?.iter().map(host_key).collect()
     }
 
     async fn insert_host_key(&self, key: &HostKeyRecord) -> Result<(), StorageError> {
@@ -96,6 +114,44 @@ impl KeyStorage for SqliteStorage {
         transaction.commit().await?;
         Ok(())
     }
+}
+
+/// The master keys of these rows. The last one must be readable. The others only tell what was
+/// replaced, and are left out when they cannot be read.
+pub(super) fn readable_master_keys(rows: &[SqliteRow]) -> Result<Vec<MasterKeyRecord>, StorageError> {
+    let mut keys = Vec::with_capacity(rows.len());
+    for (index, row) in rows.iter().enumerate() {
+        match MasterKeyRecord::from_row(row) {
+            Ok(key) => keys.push(key),
+            Err(_) => {
+                let row = row.try_get::<i64, _>("term").map_or_else(|_| "?".to_owned(), |term| term.to_string());
+                let damaged = StorageError::DamagedKey { table: MasterKeyRecord::TABLE, row };
+                if index + 1 == rows.len() {
+                    return Err(damaged);
+                }
+                tracing::error!("{damaged}");
+            }
+        }
+    }
+    Ok(keys)
+}
+
+fn workspace_key(row: &SqliteRow) -> Result<WorkspaceKeyRecord, StorageError> {
+    WorkspaceKeyRecord::from_row(row).map_err(|_| {
+        let owner = row.try_get::<Uuid, _>("workspace_id").unwrap_or_default();
+        damaged_workspace_key(&owner.to_string(), row.try_get("term").unwrap_or_default())
+    })
+}
+
+fn damaged_workspace_key(owner: &str, term: i64) -> StorageError {
+    StorageError::DamagedKey { table: WorkspaceKeyRecord::TABLE, row: format!("{owner}/{term}") }
+}
+
+fn host_key(row: &SqliteRow) -> Result<HostKeyRecord, StorageError> {
+    HostKeyRecord::from_row(row).map_err(|_| StorageError::DamagedKey {
+        table: HostKeyRecord::TABLE,
+        row: row.try_get("name").unwrap_or_default(),
+    })
 }
 
 async fn replace_host_key(connection: &mut SqliteConnection, key: &HostKeyRecord) -> Result<(), StorageError> {

@@ -6,8 +6,10 @@
 use std::path::Path;
 
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection, SqliteConnection, query_as, query_scalar};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, query, query_scalar};
 
+use super::explain::explained;
+use super::keys::{MASTER_KEYS, readable_master_keys};
 use super::{BUSY_TIMEOUT, SqliteStorage};
 use crate::{Cause, MasterKeyRecord, StorageError};
 
@@ -25,7 +27,7 @@ impl SqliteStorage {
         // Telling it that the file is immutable prevents that.
         let is_open = std::fs::exists(&log).map_err(|error| failed(error.into()))?;
         let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
-        let mut connection = options.immutable(!is_open).connect().await.map_err(|error| failed(error.into()))?;
+        let mut connection = options.immutable(!is_open).connect().await.map_err(|error| failed(explained(error)))?;
         let found = select(&mut connection).await;
         // The result is already read; a failure to close does not matter.
         let _ = connection.close().await;
@@ -38,5 +40,5 @@ async fn select(connection: &mut SqliteConnection) -> Result<Vec<MasterKeyRecord
     if !query_scalar::<_, bool>(is_there).fetch_one(&mut *connection).await? {
         return Ok(Vec::new());
     }
-    Ok(query_as("SELECT term, key_id, created_at FROM master_keys ORDER BY term").fetch_all(connection).await?)
+    readable_master_keys(&query(MASTER_KEYS).fetch_all(connection).await?)
 }

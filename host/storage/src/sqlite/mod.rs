@@ -21,6 +21,7 @@ mod connection_states;
 mod connections;
 mod damage;
 mod entries;
+mod explain;
 mod key_rotation;
 mod keys;
 mod look;
@@ -41,8 +42,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{AssertSqlSafe, Connection, Sqlite, Transaction, query, query_scalar};
 use uuid::Uuid;
 
+use self::explain::explained;
 pub(crate) use self::rows::Sealed;
-use crate::{RowSealer, Storage, StorageError, WorkspaceId, private_file};
+use crate::{Cause, RowSealer, Storage, StorageError, WorkspaceId, private_file};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -83,7 +85,9 @@ impl SqliteStorage {
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
         let path = path.as_ref();
         let place = path.display().to_string();
-        make_private(path).map_err(|error| StorageError::Open { place: place.clone(), source: error.into() })?;
+        let refused = |source| StorageError::Open { place: place.clone(), source };
+        make_private(path).map_err(|error| refused(error.into()))?;
+        must_be_writable(path).map_err(refused)?;
         let options = SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Wal);
         // A commit that fails (a full disk) leaves the connection inside its transaction, where it
         // cannot begin another one.
@@ -110,7 +114,7 @@ impl SqliteStorage {
     pub async fn open_read_only(path: impl AsRef<Path>) -> Result<Self, StorageError> {
         let path = path.as_ref();
         let place = path.display().to_string();
-        let failed = |source: sqlx::Error| StorageError::Open { place: place.clone(), source: source.into() };
+        let failed = |source: sqlx::Error| StorageError::Open { place: place.clone(), source: explained(source) };
         let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
         let options = options.pragma("trusted_schema", "OFF");
         let pool = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY_TIMEOUT);
@@ -159,8 +163,8 @@ impl SqliteStorage {
                 Err(error) if another_was_first(&error) && Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
-                Err(MigrateError::Execute(error)) => {
-                    return Err(StorageError::Open { place, source: error.into() });
+                Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+                    return Err(StorageError::Open { place, source: explained(error) });
                 }
                 Err(error) => return Err(StorageError::Open { place, source: error.into() }),
             }
@@ -271,6 +275,20 @@ fn another_was_first(error: &MigrateError) -> bool {
         MigrateError::Execute(sqlx::Error::Database(error)) => rows::is_busy(&**error) || error.is_unique_violation(),
         _ => false,
     }
+}
+
+/// Refuses a file or a folder that cannot be written. SQLite would open the file for reading, and a
+/// host would begin to serve that can do nothing.
+fn must_be_writable(path: &Path) -> Result<(), Cause> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for (what, path) in [("folder", folder), ("file", path)] {
+        #[cfg(unix)]
+        if let Err(error) = rustix::fs::access(path, rustix::fs::Access::WRITE_OK) {
+            let error = std::io::Error::from(error);
+            return Err(format!("its {what} cannot be written ({error}); make it writable for this user").into());
+        }
+    }
+    Ok(())
 }
 
 /// Whether the database has a write-ahead log with something in it.

@@ -11,6 +11,7 @@ use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
 use sqlx::{AssertSqlSafe, Decode, Encode, FromRow, Row, Type, query};
 use uuid::Uuid;
 
+use super::explain::explained;
 use crate::{
     ApiKeyId, ApiKeyRecord, AuditAnchorRecord, ConnectionId, ConnectionRecord, ConnectionStateRecord, Constraint,
     EntryId, EntryRecord, HostKeyRecord, MasterKeyRecord, PauseReason, RequestCount, RotationId, RotationRecord,
@@ -246,7 +247,8 @@ impl<V: Value> Value for Option<V> {
 }
 
 pub(super) fn read<V: Value>(row: &SqliteRow, column: &'static str) -> sqlx::Result<V> {
-    V::from_stored(row.try_get(column)?).ok_or_else(|| sqlx::Error::Decode(StorageError::Corrupt { column }.into()))
+    V::from_stored(row.try_get(column)?)
+        .ok_or_else(|| sqlx::Error::Decode(StorageError::Corrupt { column: column.to_owned() }.into()))
 }
 
 fn holds<V: Value>(row: &SqliteRow, column: &'static str, value: &V) -> sqlx::Result<bool> {
@@ -288,7 +290,11 @@ impl From<sqlx::Error> for StorageError {
             (Some(UniqueViolation), _) => Self::Conflict(Constraint::Unique),
             (Some(ForeignKeyViolation), _) => Self::Conflict(Constraint::Reference),
             (_, sqlx::Error::Decode(cause)) => cause.downcast::<Self>().map_or_else(Self::Failed, |own| *own),
-            (_, error) => Self::Failed(error.into()),
+            // A value of another type than this program writes.
+            (_, sqlx::Error::ColumnDecode { index, .. }) => {
+                Self::Corrupt { column: index.trim_matches('"').to_owned() }
+            }
+            (_, error) => Self::Failed(explained(error)),
         }
     }
 }

@@ -85,12 +85,15 @@ async fn a_folder_that_cannot_be_written_is_refused_at_once_in_one_sentence() {
     let path = folder.path().join("keyway.db");
     SqliteStorage::open(&path).await.unwrap().close().await;
     let mode = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
-    mode(&path, 0o666);
     mode(folder.path(), 0o555);
     let mut child = Command::new(std::env::current_exe().unwrap());
     if rustix::process::geteuid().is_root() {
         // Root may write everywhere.
-        child.uid(65_534);
+        let other = 65_534;
+        child.uid(other);
+        for path in [&path, folder.path()] {
+            std::os::unix::fs::chown(path, Some(other), None).unwrap();
+        }
     }
     let arguments = ["full_disk_tests::opens_what_it_cannot_write", "--exact", "--ignored"];
     let child = child.args(arguments).env(FOLDER, folder.path()).output().unwrap();

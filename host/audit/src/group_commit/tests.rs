@@ -50,6 +50,7 @@ impl Lab {
             roots: Arc::new(Roots::new(storage, key, clock, false)),
             runtime: Handle::current(),
             syncing: Arc::default(),
+            missing: Arc::default(),
             open: Some(Open { segment, head: Head::NONE, end: End::Whole }),
             buffer: Vec::new(),
         }));

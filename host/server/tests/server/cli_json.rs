@@ -66,8 +66,8 @@ async fn every_command_prints_one_json_document_when_asked_to() {
     let begun = script.run("init", &["--data-dir", new.to_str().unwrap()]);
     assert_eq!(begun["database"], new.join("keyway.db").to_str().unwrap());
     script.run("workspace create", &["Acme"]);
-    let backup = script.folder.path().join("backup");
-    script.run("backup", &[backup.to_str().unwrap()]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    script.run("backup", &[elsewhere.path().join("backup").to_str().unwrap()]);
     script.run("workspace list", &[]);
     script.run("workspace encryption-key", &[]);
     script.run("workspace rotate-key", &[]);

@@ -25,7 +25,8 @@ impl BudgetStorage for SqliteStorage {
         // They would stop every later call, and their requests are long made.
         let spoiled = query(
             "DELETE FROM request_counts
-             WHERE subject = ? AND kind = ? AND (typeof(requests) <> 'integer' OR requests NOT BETWEEN 0 AND 4294967295)",
+             WHERE subject = ? AND kind = ?
+                 AND (typeof(requests) <> 'integer' OR requests NOT BETWEEN 0 AND 4294967295)",
         )
         .bind(subject)
         .bind(kind)
@@ -54,9 +55,11 @@ impl BudgetStorage for SqliteStorage {
             .await?;
         query(
             "INSERT INTO request_counts (subject, kind, slot, requests)
-             SELECT ?1, ?2, ?3, min(4294967295, sum(requests)) FROM request_counts WHERE subject = ?1 AND kind = ?2 AND slot > ?4
+             SELECT ?1, ?2, ?3, min(4294967295, sum(requests)) FROM request_counts
+             WHERE subject = ?1 AND kind = ?2 AND slot > ?4
              HAVING count(*) > 0
-             ON CONFLICT (subject, kind, slot) DO UPDATE SET requests = min(4294967295, requests + excluded.requests)",
+             ON CONFLICT (subject, kind, slot)
+                 DO UPDATE SET requests = min(4294967295, requests + excluded.requests)",
         )
         .bind(subject)
         .bind(kind)
@@ -77,7 +80,8 @@ impl BudgetStorage for SqliteStorage {
         if granted > 0 {
             query(
                 "INSERT INTO request_counts (subject, kind, slot, requests) VALUES (?, ?, ?, ?)
-                 ON CONFLICT (subject, kind, slot) DO UPDATE SET requests = min(4294967295, requests + excluded.requests)",
+                 ON CONFLICT (subject, kind, slot)
+                 DO UPDATE SET requests = min(4294967295, requests + excluded.requests)",
             )
             .bind(subject)
             .bind(kind)

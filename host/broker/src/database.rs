@@ -30,8 +30,8 @@ pub struct Database {
 impl Database {
     /// The damaged rows, at most [`DAMAGED_ROWS`]: rows that something else than a host has
     /// changed, and sealed values that do not open. A workspace without a key that opens is in the
-    /// table `workspace_keys`, with its own id; a damaged key beside one that opens, with that id, a
-    /// slash and the key's number. A workspace that has a key and no row is in the table
+    /// table `workspace_keys`, with its own id; a damaged key beside one that opens, with that id,
+    /// a slash and the key's number. A workspace that has a key and no row is in the table
     /// `workspaces`. Reads and opens everything.
     ///
     /// # Errors

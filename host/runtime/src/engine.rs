@@ -48,30 +48,44 @@ pub(crate) enum AddressSpace {
     Small,
 }
 
+/// How much address space stays free at least, in calls that check bounds, of which each takes
+/// 128 MiB: 1 GiB. With less, threads do not start and the database has no memory, at any later
+/// moment. An idle server has 12 threads, with 64 MiB of glibc's arena for each, and compiled
+/// components.
+const FREE_CALLS: u32 = 8;
+
 /// The engine of a host, for as many concurrent calls as the address space has room for.
 ///
 /// Limits (`ulimit -v`) and processors with 39-bit addresses leave less than the 2 TiB that 256
-/// calls take. At most half of what is there is used: threads, the database and other allocations
-/// need room too.
+/// calls take. At most half of what is there is used, and [`FREE_CALLS`] are left: threads, the
+/// database and other allocations need room too.
+///
+/// # Errors
+/// That of the smallest engine.
 pub(crate) fn fitting(limits: &mut Limits) -> wasmtime::Result<(Engine, AddressSpace)> {
-    let failed = match engine(limits, AddressSpace::Ample) {
-        Ok(engine) => return Ok((engine, AddressSpace::Ample)),
-        Err(error) => error,
+    let small = |calls| engine(&Limits { concurrent_calls: calls, ..limits.clone() }, AddressSpace::Small);
+    let mut failed = match engine(limits, AddressSpace::Ample) {
+        Ok(engine) if small(FREE_CALLS).is_ok() => return Ok((engine, AddressSpace::Ample)),
+        Ok(_) => None,
+        Err(error) => Some(error),
     };
     let mut calls = limits.concurrent_calls;
     while calls > 0 {
-        let twice = Limits { concurrent_calls: calls.saturating_mul(2), ..limits.clone() };
-        if engine(&twice, AddressSpace::Small).is_ok() {
-            limits.concurrent_calls = calls;
-            tracing::info!(
-                calls,
-                "the address space is limited (`ulimit -v`, or 39-bit addresses): providers run a little slower, and at most this many calls at once"
-            );
-            return Ok((engine(limits, AddressSpace::Small)?, AddressSpace::Small));
+        match small(calls.saturating_add(calls.max(FREE_CALLS))) {
+            Ok(_) => {
+                let engine = small(calls)?;
+                limits.concurrent_calls = calls;
+                tracing::info!(
+                    calls,
+                    "the address space is limited (`ulimit -v`, or 39-bit addresses): providers run a little slower, and at most this many calls at once"
+                );
+                return Ok((engine, AddressSpace::Small));
+            }
+            Err(error) => failed = Some(error),
         }
         calls /= 2;
     }
-    Err(failed)
+    Err(failed.unwrap_or_else(|| wasmtime::Error::msg("no concurrent call is allowed")))
 }
 
 /// Every engine of this crate is created here.

@@ -69,6 +69,10 @@ pub enum SetupError {
     Authorities(#[from] AuthoritiesError),
 }
 
+/// What to do when there is no room for a sandbox. With 4 GiB, a few calls run at once.
+const MORE_ADDRESS_SPACE: &str =
+    "Allow at least 4 GiB of address space, better no limit (`ulimit -v unlimited`, `LimitAS=infinity`)";
+
 /// Sets up a [`Runtime`].
 pub struct RuntimeBuilder {
     limits: Limits,
@@ -137,7 +141,7 @@ impl RuntimeBuilder {
     pub fn prepare(mut self) -> Result<PreparedRuntime, SetupError> {
         let sandbox = |error: &dyn std::fmt::Display| SetupError::Sandbox(error.to_string());
         let (engine, space) = engine::fitting(&mut self.limits)
-            .map_err(|error| SetupError::Sandbox(format!("{error:#}. Allow more address space (`ulimit -v`)")))?;
+            .map_err(|error| SetupError::Sandbox(format!("{error:#}. {MORE_ADDRESS_SPACE}")))?;
         let ticker = Ticker::start(&engine).map_err(|error| sandbox(&error))?;
         self_test::run(&engine)?;
         let linker = linker(&engine).map_err(|error| SetupError::Sandbox(format!("{error:#}")))?;

@@ -14,8 +14,11 @@ use keyway_budget::NotCalled;
 use keyway_keys::{ClientValueError, EnvelopeError, KeyError};
 use keyway_runtime::egress::AuthoritiesError;
 use keyway_runtime::{CallError, ErrorCode, ProviderError, SandboxError};
-use keyway_storage::{Cause, DependentEntries, RotationState, Scope, StorageError, TfaMethod, UnknownName};
+use keyway_storage::{
+    Cause, DependentEntries, RotationState, Scope, SealedColumn, StorageError, TfaMethod, UnknownName,
+};
 use thiserror::Error;
+use uuid::Uuid;
 
 /// The wait after a failure of the host itself that may pass at any moment: the shortest that
 /// `Retry-After` can say.
@@ -185,6 +188,7 @@ impl BrokerError {
             Self::Audit(AuditError::NoRoot) => ErrorKind::NotFound,
             Self::Audit(_) => ErrorKind::AuditUnavailable,
             Self::Key(KeyError::Service(_)) => ErrorKind::KeysUnavailable,
+            Self::Key(KeyError::NotANewKey) => ErrorKind::Invalid,
             Self::Closed => ErrorKind::Ending,
             Self::Storage(StorageError::Busy) => ErrorKind::Busy,
             Self::NotVerified { .. } | Self::Key(_) | Self::Envelope(_) | Self::Storage(_) | Self::Host(_) => {
@@ -196,6 +200,14 @@ impl BrokerError {
     /// Whether this is the host's own fault: log its message, and show a general one.
     pub fn is_internal(&self) -> bool {
         self.kind() == ErrorKind::Internal
+    }
+
+    /// Names the row whose sealed data does not open.
+    pub(crate) fn in_row(self, column: SealedColumn, id: Uuid) -> Self {
+        match self {
+            Self::Envelope(_) => StorageError::Damaged { table: column.table(), id }.into(),
+            error => error,
+        }
     }
 
     /// The error for a client's value that does not open.

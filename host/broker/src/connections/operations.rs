@@ -408,7 +408,8 @@ impl Connections {
 
     async fn open_settings(&self, record: &ConnectionRecord) -> Result<SealedPart, BrokerError> {
         let read = |plaintext: &[u8]| SealedPart::decode(plaintext, &record.provider_type);
-        self.core.keyring.open_sealed(&settings_place(record), &record.sealed_settings, read).await
+        let opened = self.core.keyring.open_sealed(&settings_place(record), &record.sealed_settings, read).await;
+        opened.map_err(|error| error.in_row(SealedColumn::ConnectionSettings, record.id.as_uuid()))
     }
 }
 

@@ -57,9 +57,16 @@ impl EntryStore {
     }
 
     /// Opens the entry in a row.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`](keyway_storage::StorageError::Damaged) when it does not open.
     pub(crate) async fn open(&self, record: EntryRecord) -> Result<VaultEntry, BrokerError> {
-        let keys = self.core.keyring.get_for(record.workspace_id, sealed_in(&record)).await?;
-        Ok(open_entry(&keys, record)?)
+        let id = record.id.as_uuid();
+        let open = async {
+            let keys = self.core.keyring.get_for(record.workspace_id, sealed_in(&record)).await?;
+            Ok::<_, BrokerError>(open_entry(&keys, record)?)
+        };
+        open.await.map_err(|error| error.in_row(SealedColumn::EntryCredentials, id))
     }
 
     /// Opens the entries in rows of a workspace. All values that clients encrypted are returned
@@ -82,14 +89,20 @@ impl EntryStore {
 
     /// The credentials of an entry that is not bound, as clients encrypt them, and the keys whose
     /// client key opens them.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
     pub(crate) async fn open_credentials(
         &self,
         workspace: WorkspaceId,
         row: (EntryId, u64),
         sealed: Option<&[u8]>,
     ) -> Result<(Credentials, Arc<WorkspaceKeys>), BrokerError> {
-        let keys = self.core.keyring.get_for(workspace, sealed).await?;
-        Ok((open_credentials(&keys, row, sealed)?, keys))
+        let open = async {
+            let keys = self.core.keyring.get_for(workspace, sealed).await?;
+            Ok::<_, BrokerError>((open_credentials(&keys, row, sealed)?, keys))
+        };
+        open.await.map_err(|error| error.in_row(SealedColumn::EntryCredentials, row.0.as_uuid()))
     }
 
     async fn seal_column(

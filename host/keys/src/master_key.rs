@@ -1,6 +1,7 @@
 //! The master key, which is kept apart from the database, and the trait for key services.
 
 use std::fmt;
+use std::io::Read;
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -11,6 +12,9 @@ use zeroize::Zeroizing;
 
 use crate::derive::{derive, parse_hex, random_key};
 use crate::{EnvelopeError, KeyBytes, KeyError, Locked, SealingKey};
+
+/// How much of a key file is read, in bytes: its 64 digits and any white space around them.
+const FILE_LIMIT: usize = 4 << 10;
 
 /// Identifies a master key without revealing anything about it, so that a wrong one is detected
 /// before anything is opened with it.
@@ -98,7 +102,10 @@ impl MasterKey {
         if !private_file::is_private(path).map_err(failed)? && !is_mounted_secret(path).map_err(failed)? {
             return Err(KeyError::FileNotPrivate(path.into()));
         }
-        let hex = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| file_error(path, error))?);
+        // Allocated once, so that growing leaves no copies behind. A longer text is no key.
+        let mut hex = Zeroizing::new(String::with_capacity(FILE_LIMIT));
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(FILE_LIMIT as u64).read_to_string(&mut hex).map_err(failed)?;
         parse_hex(&hex, || path.display().to_string()).map(Self::of)
     }
 

@@ -76,7 +76,7 @@ pub enum NotCalled {
     },
     /// The secret manager failed or was unreachable several times in a row.
     #[error(
-        "the secret manager failed or was unreachable several times in a row, so calls to it are paused. Try again in {}",
+        "the secret manager, or the network or proxy on the way to it, failed several times in a row, so calls are paused. Try again in {}",
         human(*.retry_after)
     )]
     Unavailable {

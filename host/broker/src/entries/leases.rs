@@ -71,7 +71,7 @@ impl Entries {
             required("lease", lease, LEASE_LIMIT)?;
             let (item, opened) = self.resolver.bound_item(access, entry, &trail).await?.ok_or(InvalidInput::NoLease)?;
             if !opened.description().interfaces.leases {
-                let message = "this provider does not offer `leases`";
+                let message = "this provider has no values under a lease, so there is none to renew or revoke";
                 return Err(BrokerError::Provider(ProviderError::new(ErrorCode::Unsupported, message)));
             }
             if let Some(why) = opened.guard().refusal_now(ProviderOperation::RevokeLease) {

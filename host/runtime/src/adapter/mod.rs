@@ -72,7 +72,12 @@ pub(crate) trait Instance: Send + Sync {
 
 /// The error for an optional interface that the component does not export.
 pub(crate) fn unsupported<T>(interface: &str) -> CallResult<T> {
-    let message = format!("this provider does not offer `{interface}`");
+    let what = match interface {
+        "item-fields" => "further fields of items",
+        "leases" => "values under a lease",
+        _ => "durable state that it renews",
+    };
+    let message = format!("this provider has no {what}");
     Ok(Err(ProviderError::new(ErrorCode::Unsupported, message)))
 }
 

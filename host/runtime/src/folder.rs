@@ -26,6 +26,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::error::LoadError;
+use crate::limits::Limits;
 use crate::provider::Provider;
 use crate::runtime::Runtime;
 
@@ -227,6 +228,20 @@ impl ProviderFolder {
         Ok(Self { inner })
     }
 
+    /// Looks at a folder without loading anything: whether it could be opened, and the files in it,
+    /// each with the reason if it would be refused before it is even read.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn look_at(folder: &Path, limits: &Limits) -> Result<BTreeMap<String, Option<LoadError>>, FolderError> {
+        let mut files = BTreeMap::new();
+        for (file, stamp) in list(folder).await? {
+            let refused = may_be_read(&folder.join(&file), stamp, limits).await.err();
+            files.insert(file, refused);
+        }
+        Ok(files)
+    }
+
     /// The runtime that loads its components.
     pub fn runtime(&self) -> &Runtime {
         &self.inner.runtime
@@ -275,12 +290,8 @@ impl Inner {
     }
 
     async fn load(&self, file: &str, stamp: Stamp) -> Result<Provider, LoadError> {
-        let limit_bytes = self.runtime.limits().component_bytes;
-        if stamp.size > limit_bytes as u64 {
-            return Err(LoadError::TooLarge { limit_bytes });
-        }
         let path = self.folder.join(file);
-        is_safe(path.clone()).await.map_err(LoadError::NotSafe)?;
+        may_be_read(&path, stamp, self.runtime.limits()).await?;
         let bytes = tokio::fs::read(path).await;
         let bytes = bytes.map_err(|error| LoadError::Unreadable(error.to_string()))?;
         self.runtime.load(&bytes).await
@@ -345,6 +356,15 @@ impl Inner {
     fn with_entries<T>(&self, work: impl FnOnce(&mut BTreeMap<String, Entry>) -> T) -> T {
         work(&mut self.entries.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Whether a file is small enough, and safe from change.
+async fn may_be_read(path: &Path, stamp: Stamp, limits: &Limits) -> Result<(), LoadError> {
+    let limit_bytes = limits.component_bytes;
+    if stamp.size > limit_bytes as u64 {
+        return Err(LoadError::TooLarge { limit_bytes });
+    }
+    is_safe(path.to_owned()).await.map_err(LoadError::NotSafe)
 }
 
 async fn list(folder: &Path) -> Result<BTreeMap<String, Stamp>, FolderError> {

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -33,7 +33,7 @@ use url::Host;
 
 use super::EgressError;
 use super::destination::{Scheme, parse_authority};
-use super::policy::{EgressPolicy, Route};
+use super::policy::{ConnectTo, EgressPolicy, Route};
 use super::proxy::{Proxy, ProxyFault};
 use crate::wiping_io::WipingIo;
 
@@ -119,8 +119,7 @@ async fn connect(
 
 /// A tunnel through the proxy.
 async fn through(proxy: &Proxy, route: &Route, tls: &TlsConnector, deadline: Instant) -> Result<Way, ProxyFault> {
-    let addresses = look_up(&proxy.host, proxy.port).await.ok_or(ProxyFault::NameNotFound)?;
-    let tcp = first_that_answers(&addresses, deadline).await.ok_or(ProxyFault::Unreachable)?;
+    let tcp = reach(&proxy.host, proxy.port, deadline).await?;
     let way = match proxy.scheme {
         Scheme::Http => Either::Left(tcp),
         Scheme::Https => {
@@ -129,6 +128,27 @@ async fn through(proxy: &Proxy, route: &Route, tls: &TlsConnector, deadline: Ins
         }
     };
     proxy.tunnel(way, &route.host, route.port).await
+}
+
+/// A connection to what the operator has named: a proxy, or the target of a redirection.
+async fn reach(host: &Host<String>, port: u16, deadline: Instant) -> Result<TcpStream, ProxyFault> {
+    let addresses = look_up(host, port).await.ok_or(ProxyFault::NameNotFound)?;
+    first_that_answers(&addresses, deadline).await.ok_or(ProxyFault::Unreachable)
+}
+
+impl EgressPolicy {
+    /// The proxy and the targets of redirections that do not answer within this time, as URLs, and
+    /// why. Each is only connected to: a proxy may still refuse requests.
+    pub async fn unreachable(&self, time: Duration) -> Vec<(String, ProxyFault)> {
+        let proxy = self.proxy.iter().map(|proxy| (proxy.to_string(), &proxy.host, proxy.port));
+        let targets = self.connect_to.iter().map(ConnectTo::target);
+        let deadline = Instant::now() + time;
+        let tried = proxy.chain(targets).map(async |(url, host, port)| {
+            let reached = tokio::time::timeout_at(deadline, reach(host, port, deadline)).await;
+            Some((url, reached.unwrap_or(Err(ProxyFault::Timeout)).err()?))
+        });
+        join_all(tried).await.into_iter().flatten().collect()
+    }
 }
 
 fn server_name(host: &Host<String>) -> Option<ServerName<'static>> {

@@ -182,6 +182,12 @@ impl ConnectTo {
     fn matches(&self, host: &Host<String>, port: u16) -> bool {
         self.from_host == *host && self.from_port.is_none_or(|own| own == port)
     }
+
+    /// Where it leads: as a URL, and its host and port.
+    pub(super) fn target(&self) -> (String, &Host<String>, u16) {
+        let url = format!("{}://{}:{}", self.to_scheme.as_str(), self.to_host, self.to_port);
+        (url, &self.to_host, self.to_port)
+    }
 }
 
 impl FromStr for ConnectTo {

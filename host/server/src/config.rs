@@ -118,6 +118,11 @@ impl HostConfig {
         let beside = self.data_dir.join(KEY);
         (self.master_key.is_none() && beside.exists()).then_some(beside)
     }
+
+    /// That key, and where it should be instead.
+    pub(crate) fn key_to_move(&self) -> Option<(PathBuf, PathBuf)> {
+        self.key_beside_data().zip(default_key_file())
+    }
 }
 
 /// The files of a server's certificate, in PEM. They are read again when they change.

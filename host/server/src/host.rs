@@ -104,6 +104,8 @@ pub enum OpenError {
         file: PathBuf,
         /// Why.
         reason: String,
+        /// What the system says, if it cannot be read.
+        source: Option<std::io::Error>,
     },
     /// The sandbox cannot be set up.
     #[error(transparent)]
@@ -261,34 +263,40 @@ pub(crate) async fn prepare_runtime(config: &HostConfig) -> Result<PreparedRunti
 
 /// The certificate authorities in a file.
 pub(crate) fn authorities(file: &Path) -> Result<Authorities, OpenError> {
-    let wrong = |reason: String| OpenError::Authorities { file: file.to_owned(), reason };
-    let text = regular_file::read(file).map_err(|error| wrong(error.to_string()))?;
-    Authorities::from_pem(&text).map_err(|error| wrong(error.to_string()))
+    let wrong = |reason, source| OpenError::Authorities { file: file.to_owned(), reason, source };
+    let text = regular_file::read(file).map_err(|error| wrong(error.to_string(), Some(error)))?;
+    Authorities::from_pem(&text).map_err(|error| wrong(error.to_string(), None))
 }
 
+/// The keys that the database may be under.
 fn master_keys(config: &HostConfig) -> Result<MasterKeys, OpenError> {
-    let mut keys = match config.master_key_source() {
-        MasterKeySource::Environment(variable) => MasterKeys::from(process::master_key(&variable)?),
+    let keys = master_key(config)?;
+    if let Some((beside, apart)) = config.key_to_move() {
+        tracing::warn!(
+            "the master key {} is in the data folder, so a copy of that folder opens itself; move the key to {}, \
+             where it is found as well",
+            beside.display(),
+            apart.display()
+        );
+    }
+    match &config.old_master_key {
+        Some(old) => Ok(keys.with(MasterKey::from_file(old)?)),
+        None => Ok(keys),
+    }
+}
+
+/// The master key, without another one that it replaces or that replaces it.
+pub(crate) fn master_key(config: &HostConfig) -> Result<MasterKeys, OpenError> {
+    match config.master_key_source() {
+        MasterKeySource::Environment(variable) => Ok(process::master_key(&variable)?.into()),
         MasterKeySource::File(key) => {
             let database = config.database();
             if database.exists() && !key.exists() {
                 return Err(OpenError::MasterKeyMissing { database, key });
             }
-            if let (Some(beside), Some(apart)) = (config.key_beside_data(), config::default_key_file()) {
-                tracing::warn!(
-                    "the master key {} is in the data folder, so a copy of that folder opens itself; move the key to {}, \
-                     where it is found as well",
-                    beside.display(),
-                    apart.display()
-                );
-            }
             // During a replacement of the master key, the new key file may take the place of the
             // old one while this host runs.
-            MasterKeys::from(MasterKey::from_file(&key)?).reload_from(move || MasterKey::from_file(&key))
+            Ok(MasterKeys::from(MasterKey::from_file(&key)?).reload_from(move || MasterKey::from_file(&key)))
         }
-    };
-    if let Some(old) = &config.old_master_key {
-        keys = keys.with(MasterKey::from_file(old)?);
     }
-    Ok(keys)
 }

@@ -1,7 +1,9 @@
 //! Files that are read at start, or again while the server runs.
+//!
+//! **Invariant:** reading ends soon, and takes no more memory than the limit.
 
 use std::fs::OpenOptions;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -14,19 +16,25 @@ const LIMIT: u64 = 4 << 20;
 /// The contents of a file, wiped when dropped. A pipe or a device is an error: reading it could
 /// wait for ever.
 pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    read_up_to(path, LIMIT)
+}
+
+/// The same with a limit in bytes.
+pub(crate) fn read_up_to(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     // Opening a pipe would wait as well.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let found = file.metadata()?;
     if !found.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
+        let kind = if found.is_dir() { ErrorKind::IsADirectory } else { ErrorKind::InvalidInput };
+        return Err(io::Error::new(kind, "it is not a regular file"));
     }
-    if found.len() > LIMIT {
-        return Err(io::Error::other(format!("it is larger than {} MiB", LIMIT >> 20)));
+    if found.len() > limit {
+        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("it is larger than {} MiB", limit >> 20)));
     }
     // Allocated once, so that growing leaves no copies behind.
     let mut contents = Zeroizing::new(Vec::with_capacity(usize::try_from(found.len()).unwrap_or_default() + 1));
-    file.take(LIMIT).read_to_end(&mut contents)?;
+    file.take(limit).read_to_end(&mut contents)?;
     Ok(contents)
 }
 

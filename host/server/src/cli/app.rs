@@ -46,21 +46,29 @@ impl App {
     }
 
     /// Adds to an error what it has to do with the settings: the provider folder, for a provider
-    /// that is missing; redirections, for what cannot be reached.
+    /// that is missing; redirections and the proxy, where requests do not get through.
     pub(super) fn with_what_to_do(&self, error: CliError) -> CliError {
+        let Ok(config) = self.config() else { return error };
         if error.is_not_installed() && error.hint.is_none() {
-            let Ok(config) = self.config() else { return error };
             let folder = config.provider_folder();
             return error.hint(format!(
                 "the provider folder is {}; `keyway provider list` shows what is in it, and why a file is not in use",
                 folder.display()
             ));
         }
-        let rules: Vec<_> = self.global.connect_to.iter().map(ToString::to_string).collect();
-        if rules.is_empty() || !error.is_unreachable() || error.in_result {
+        if !error.is_unreachable || error.in_result {
             return error;
         }
-        error.hint(format!("connections are redirected ({}): is there a server?", rules.join(", ")))
+        let rules: Vec<_> = self.global.connect_to.iter().map(ToString::to_string).collect();
+        match &config.egress.proxy {
+            _ if !rules.is_empty() => {
+                error.hint(format!("connections are redirected ({}): is there a server?", rules.join(", ")))
+            }
+            Some(proxy) => {
+                error.hint(format!("requests leave through the proxy {proxy}; `keyway config check` tries it"))
+            }
+            None => error,
+        }
     }
 
     /// The host's configuration, from flags, environment and file.
@@ -105,7 +113,7 @@ impl App {
         }
         // The program compiles components in a child process, which it can kill.
         match std::env::current_exe() {
-            Ok(program) => host.compiler = Compiler::Child { program, args: vec!["compile-component".into()] },
+            Ok(program) => host.compiler = Compiler::Child { program, args: vec![super::COMPILE_COMPONENT.into()] },
             Err(error) => tracing::warn!(
                 %error,
                 "the program cannot find its own executable, so it compiles components in this process, without separate limits"

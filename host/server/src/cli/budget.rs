@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::app::App;
 use super::args::target::ConnectionTarget;
-use super::connection::{NONE_YET, Named};
+use super::connection::{Named, empty};
 use super::exit::CliError;
 use super::output::{Table, day_and_time};
 use super::select;
@@ -21,7 +21,8 @@ pub(super) async fn run(app: &App, target: &ConnectionTarget) -> Result<(), CliE
         let budget = host.broker().connections().budget(&access, connection.id).await?;
         rows.push(Row { connection: Named::from(&connection), budget: budget.into() });
     }
-    app.output.list(&rows, ["NAME", "REQUESTS", "OF THE", "IN", "LEFT", "PAUSED UNTIL"], NONE_YET, add)
+    let empty = empty(&rows, host, &access).await;
+    app.output.list(&rows, ["NAME", "REQUESTS", "OF THE", "IN", "LEFT", "PAUSED UNTIL"], &empty, add)
 }
 
 #[derive(Serialize)]

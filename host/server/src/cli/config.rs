@@ -1,18 +1,19 @@
-//! `keyway config`: the settings, the origin of each, and whether what they name exists.
+//! `keyway config`: the settings, the origin of each, and whether `serve` would work with them.
+//!
+//! What `serve` would refuse is found by the code that makes it refuse, so the two agree. The rest
+//! only looks for what `serve` would stumble over later.
 //!
 //! **Invariant:** the check changes nothing: it creates no folder, key or database, and migrates no
 //! older database.
 
-use std::fmt::Display;
 use std::io::{self, Write};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
-use keyway::keys::{KeyError, MasterKeys};
 use keyway::{ErrorKind, MasterKey, SqliteStorage};
-use keyway_runtime::ProviderFolder;
 use keyway_runtime::egress::Authorities;
+use keyway_runtime::{Limits, ProviderFolder, Runtime};
 use serde::Serialize;
 
 use super::app::App;
@@ -20,18 +21,18 @@ use super::args::ConfigCommand;
 use super::exit::CliError;
 use super::output::{BAD, FAINT, GOOD, Table, printable};
 use super::settings::{Origin, Settings};
-use crate::config::{HostConfig, MasterKeySource, ServeConfig, default_key_file};
+use crate::config::{HostConfig, MasterKeySource, ServeConfig};
 use crate::host::{self, OpenError, prepare_runtime};
 use crate::installation;
-use crate::process;
-use crate::serve::listen::{UNIX, check_plain, is_in_use};
-use crate::serve::tls;
+use crate::serve::{BindError, Parts};
+
+/// How long a proxy, or the target of a redirection, may take to accept a connection.
+const REACHABLE_WITHIN: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(app: &App, command: &ConfigCommand) -> Result<(), CliError> {
     let ConfigCommand::Check = command;
     let config = app.config()?;
-    let mut checks = checks(&config, &app.settings).await;
-    checks.extend(tiers(app, &config).await);
+    let checks = checks(app, &config).await;
     let checked = Checked { settings: app.settings.in_force(&config), checks };
     app.output.result(&checked, |out| checked.show(out))?;
     match checked.checks.iter().any(|check| check.finding == Finding::Wrong) {
@@ -46,8 +47,14 @@ enum Finding {
     Good,
     /// Works, but the operator may want to know.
     Note,
+    /// `serve` starts, and something will probably fail later.
+    Warning,
+    /// `serve` does not start.
     Wrong,
 }
+
+/// What was found, in words.
+type Found = (Finding, String);
 
 #[derive(Debug, Serialize)]
 struct Check {
@@ -57,53 +64,80 @@ struct Check {
 }
 
 impl Check {
-    fn new(what: &'static str, (finding, message): (Finding, String)) -> Self {
+    fn new(what: &'static str, (finding, message): Found) -> Self {
         Self { what, finding, message }
     }
 }
 
-async fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
-    let (unreadable, master_key) = master_key(config).await;
+/// What `serve` would say before it ends.
+fn wrong(error: impl Into<CliError>) -> Found {
+    let CliError { message, hint, .. } = error.into();
+    let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+    (Finding::Wrong, message + &hint)
+}
+
+async fn checks(app: &App, config: &HostConfig) -> Vec<Check> {
+    let (database, master_key) = database_and_key(config).await;
     let mut checks = vec![
         Check::new("data folder", data_folder(&config.data_dir)),
-        Check::new("database", unreadable.unwrap_or_else(|| database(config))),
-        Check::new("audit log", audit_folder(&config.audit.folder)),
+        Check::new("database", database),
+        Check::new("audit log", audit_folder(config)),
         Check::new("master key", master_key),
-        Check::new("providers", providers(&config.provider_folder(), config.providers.is_some())),
+        Check::new("providers", providers(config).await),
     ];
     if let Some(file) = &config.ca_file {
         let good = |found: Authorities| (Finding::Good, format!("{}, {} in it", file.display(), found.len()));
-        let wrong = |error: OpenError| (Finding::Wrong, error.to_string());
         checks.push(Check::new("certificate authorities", host::authorities(file).map_or_else(wrong, good)));
     }
     if let Some(file) = &config.old_master_key {
         let advice = format!("{}; remove this setting once every server uses the other key", file.display());
-        let wrong = |error: KeyError| (Finding::Wrong, error.to_string());
-        let found = MasterKey::from_file(file).map_or_else(wrong, |_| (Finding::Note, advice));
-        checks.push(Check::new("old master key", found));
+        let found = MasterKey::from_file(file).map_err(OpenError::from);
+        checks.push(Check::new("old master key", found.map_or_else(wrong, |_| (Finding::Note, advice))));
     }
-    match &settings.serve {
-        Ok(serve) => checks.extend(serving(serve)),
+    // The certificate authorities have a line of their own.
+    let runtime = prepare_runtime(&HostConfig { ca_file: None, ..config.clone() }).await;
+    match runtime.map(|prepared| prepared.build()) {
+        Ok(runtime) => {
+            checks.push(Check::new("sandbox", sandbox(&runtime)));
+            checks.extend(tiers(app, &runtime, config).await);
+        }
+        Err(error) => checks.push(Check::new("sandbox", wrong(error))),
+    }
+    for (url, fault) in config.egress.unreachable(REACHABLE_WITHIN).await {
+        let is_proxy = config.egress.proxy.as_ref().is_some_and(|proxy| proxy.to_string() == url);
+        let what = if is_proxy { "proxy" } else { "connect to" };
+        let told = format!("{url} does not answer: {fault}; start it, or correct the setting");
+        checks.push(Check::new(what, (Finding::Warning, told)));
+    }
+    match &app.settings.serve {
+        Ok(serve) => checks.extend(serving(serve).await),
         Err(error) => checks.push(Check::new("serve", (Finding::Wrong, error.clone()))),
     }
     checks
 }
 
+fn sandbox(runtime: &Runtime) -> Found {
+    let (calls, all) = (runtime.limits().concurrent_calls, Limits::default().concurrent_calls);
+    match calls == all {
+        true => (Finding::Good, format!("room for {calls} provider calls at once")),
+        false => {
+            let told = format!("the address space is limited, so only {calls} provider calls run at once, not {all}");
+            (Finding::Note, format!("{told}; raise the limit (`ulimit -v`, `LimitAS=`)"))
+        }
+    }
+}
+
 /// Whether the providers have the tiers that are to be their defaults. Only that needs the
 /// components loaded.
-async fn tiers(app: &App, config: &HostConfig) -> Option<Check> {
+async fn tiers(app: &App, runtime: &Runtime, config: &HostConfig) -> Option<Check> {
     let tiers = &app.global.default_rate_limit_tier;
     if tiers.is_empty() {
         return None;
     }
-    let loaded = async {
-        let runtime = prepare_runtime(config).await?.build();
-        Ok::<_, OpenError>(ProviderFolder::open(&runtime, config.provider_folder()).await?)
-    };
-    let found = match loaded.await {
-        Err(error) => (Finding::Wrong, error.to_string()),
+    let found = match ProviderFolder::open(runtime, config.provider_folder()).await {
+        Err(error) => wrong(OpenError::from(error)),
         Ok(folder) => match app.check_tiers(|provider_type| folder.get(provider_type)) {
-            Err(error) => (Finding::Wrong, error.message),
+            Err(error) => wrong(error),
             Ok(()) => match tiers.iter().find(|(provider_type, _)| folder.get(provider_type).is_none()) {
                 Some((missing, _)) => (Finding::Note, format!("no provider of the type {missing} is installed")),
                 None => {
@@ -116,33 +150,36 @@ async fn tiers(app: &App, config: &HostConfig) -> Option<Check> {
     Some(Check::new("rate-limit tiers", found))
 }
 
-/// What `serve` needs.
-fn serving(serve: &ServeConfig) -> Vec<Check> {
-    let wrong = |error: &dyn Display| (Finding::Wrong, error.to_string());
-    let plain = serve.tls.is_some() || serve.insecure_plain_http;
-    let mut checks = vec![Check::new("listen", listen(&serve.listen, plain))];
+/// What a server listens with.
+async fn serving(serve: &ServeConfig) -> Vec<Check> {
+    let parts = Parts::of(serve).await;
+    let found = |shown: String, result: Result<(), BindError>| match result {
+        Ok(()) => (Finding::Good, shown),
+        Err(error) if error.is_in_use() => (Finding::Note, format!("{shown} is in use, perhaps by this server")),
+        Err(error) => wrong(error),
+    };
+    let mut checks = vec![Check::new("listen", found(serve.listen.clone(), parts.listen))];
     if let Some(files) = &serve.tls {
-        let good = (Finding::Good, files.certificate.display().to_string());
-        checks.push(Check::new("certificate", tls::load(files).map_or_else(|error| wrong(&error), |_| good)));
+        checks.push(Check::new("certificate", found(files.certificate.display().to_string(), parts.certificate)));
     }
     if let Some(address) = &serve.metrics_listen {
-        let found = match *address == serve.listen && !address.ends_with(":0") {
-            true => wrong(&format!("{address} is the API's own; choose another one")),
-            false => listen(address, true),
+        let found = match parts.is_same_address {
+            true => (Finding::Wrong, format!("{address} is the API's own; choose another one")),
+            false => found(address.clone(), parts.metrics_listen),
         };
         checks.push(Check::new("metrics listen", found));
     }
     checks
 }
 
-fn does_not_exist_yet(path: &Path) -> (Finding, String) {
-    (Finding::Note, format!("{} does not exist yet; `keyway init` creates it", path.display()))
+fn does_not_exist_yet(path: &Path, made_by: &str) -> Found {
+    (Finding::Note, format!("{} does not exist yet; `keyway {made_by}` creates it", path.display()))
 }
 
-fn data_folder(folder: &Path) -> (Finding, String) {
+fn data_folder(folder: &Path) -> Found {
     let shown = folder.display();
     match std::fs::metadata(folder) {
-        Ok(found) if !found.is_dir() => (Finding::Wrong, format!("{shown} is not a folder")),
+        Ok(found) if !found.is_dir() => (Finding::Wrong, format!("{shown} is not a folder; name another")),
         Err(error) if error.kind() != io::ErrorKind::NotFound => (Finding::Wrong, format!("{shown}: {error}")),
         found => match (not_writable(folder), found) {
             (Some(why), _) => (Finding::Wrong, why),
@@ -150,15 +187,22 @@ fn data_folder(folder: &Path) -> (Finding, String) {
                 (Finding::Note, format!("other users can read {shown}; `chmod 700` prevents it"))
             }
             (None, Ok(_)) => (Finding::Good, shown.to_string()),
-            (None, Err(_)) => does_not_exist_yet(folder),
+            (None, Err(_)) => does_not_exist_yet(folder, "init"),
         },
     }
 }
 
-fn audit_folder(folder: &Path) -> (Finding, String) {
+fn audit_folder(config: &HostConfig) -> Found {
+    let folder = &config.audit.folder;
+    let shown = folder.display();
     match not_writable(folder) {
-        None => (Finding::Good, folder.display().to_string()),
         Some(why) => (Finding::Wrong, format!("{why}. Without the audit log nothing is released")),
+        None if folder.exists() => (Finding::Good, shown.to_string()),
+        None if !config.database().exists() => does_not_exist_yet(folder, "init"),
+        None => {
+            let told = format!("{shown} is missing, so `keyway serve` begins a new log there");
+            (Finding::Warning, format!("{told}; name the folder of this database's log, or restore it from a backup"))
+        }
     }
 }
 
@@ -172,93 +216,71 @@ fn not_writable(folder: &Path) -> Option<String> {
     Some(format!("{} is not writable: {error}", there.display()))
 }
 
-fn database(config: &HostConfig) -> (Finding, String) {
+/// The findings about the database and about the master key, including whether the database is
+/// under it.
+async fn database_and_key(config: &HostConfig) -> (Found, Found) {
     let file = config.database();
-    match (installation::check(config), std::fs::metadata(&file)) {
-        (Err(OpenError::NoDatabase(_)), _) => does_not_exist_yet(&file),
-        (Err(error), _) => (Finding::Wrong, error.to_string()),
+    let found = match (installation::check(config), std::fs::metadata(&file)) {
+        (Err(error), _) => wrong(error),
         (Ok(()), Ok(found)) => (Finding::Good, format!("{}, {} KiB", file.display(), found.len().div_ceil(1_024))),
         (Ok(()), Err(error)) => (Finding::Wrong, format!("{}: {error}", file.display())),
-    }
-}
-
-/// The findings about the master key, including whether the database is under it, and about the
-/// database, if it cannot even be read.
-async fn master_key(config: &HostConfig) -> (Option<(Finding, String)>, (Finding, String)) {
-    let database = config.database();
-    let (place, key) = match config.master_key_source() {
-        MasterKeySource::Environment(variable) => {
-            (format!("in the variable {variable}"), process::master_key(&variable))
-        }
-        MasterKeySource::File(file) if file.exists() => (file.display().to_string(), MasterKey::from_file(&file)),
-        MasterKeySource::File(file) if database.exists() => {
-            let why = format!("{} is missing, and no other key opens the database; put it back", file.display());
-            return (None, (Finding::Wrong, why));
-        }
-        MasterKeySource::File(file) => {
-            let lost = installation::refuse_in_memory(&file).err();
-            let found = lost.map_or_else(|| does_not_exist_yet(&file), |error| (Finding::Wrong, error.to_string()));
-            return (None, found);
-        }
     };
-    let key = match key {
-        Ok(key) if database.exists() => key,
-        Ok(_) => return (None, (Finding::Good, place)),
-        Err(error) => return (None, (Finding::Wrong, error.to_string())),
+    let place = match config.master_key_source() {
+        MasterKeySource::Environment(variable) => format!("in the variable {variable}"),
+        MasterKeySource::File(key) if !key.exists() && !file.exists() => {
+            let lost = installation::refuse_in_memory(&key).err();
+            return (found, lost.map_or_else(|| does_not_exist_yet(&key, "init"), wrong));
+        }
+        MasterKeySource::File(key) => key.display().to_string(),
     };
-    let mut keys = MasterKeys::from(key);
+    let mut keys = match host::master_key(config) {
+        Ok(keys) if file.exists() => keys,
+        Ok(_) => return (found, (Finding::Good, place)),
+        Err(error) => return (found, wrong(error)),
+    };
     if let Some(Ok(other)) = config.old_master_key.as_ref().map(MasterKey::from_file) {
         keys = keys.with(other);
     }
-    let records = match SqliteStorage::look_at_master_keys(&database).await {
+    let records = match SqliteStorage::look_at_master_keys(&file).await {
         Ok(records) => records,
-        Err(error) => return (Some((Finding::Wrong, error.to_string())), (Finding::Good, place)),
+        // Such a file is not blamed on the key.
+        Err(error) => return (wrong(OpenError::from(error)), (Finding::Good, place)),
     };
-    match (keys.check(&records).await, default_key_file().filter(|_| config.key_beside_data().is_some())) {
-        (Ok(()), Some(apart)) => {
+    if records.is_empty() {
+        return (installation::without_database(config).map_or_else(wrong, |()| found), (Finding::Good, place));
+    }
+    let key = match (keys.check(&records).await, config.key_to_move()) {
+        (Ok(()), Some((_, apart))) => {
             let advice = format!(
                 "{place} is in the data folder, so a copy of that opens itself; move it to {}",
                 apart.display()
             );
-            (None, (Finding::Note, advice))
+            (Finding::Note, advice)
         }
-        (Ok(()), None) => (None, (Finding::Good, place)),
-        (Err(error), _) => (None, (Finding::Wrong, format!("{place}: {error}"))),
-    }
+        (Ok(()), None) => (Finding::Good, place),
+        (Err(error), _) => (Finding::Wrong, format!("{place}: {error}")),
+    };
+    (found, key)
 }
 
-fn providers(folder: &Path, named: bool) -> (Finding, String) {
+async fn providers(config: &HostConfig) -> Found {
+    let folder = config.provider_folder();
     let shown = folder.display();
-    let files = match std::fs::read_dir(folder) {
+    if config.providers.is_none() && !folder.exists() {
+        return does_not_exist_yet(&folder, "serve");
+    }
+    let files = match ProviderFolder::look_at(&folder, &Limits::default()).await {
         Ok(files) => files,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !named => return does_not_exist_yet(folder),
-        Err(error) => return (Finding::Wrong, format!("{shown}: {error}")),
+        Err(error) => return wrong(OpenError::from(error)),
     };
-    let is_component = |file: &io::Result<std::fs::DirEntry>| {
-        file.as_ref().is_ok_and(|file| Path::new(&file.file_name()).extension().is_some_and(|end| end == "wasm"))
-    };
-    match files.filter(is_component).count() {
-        0 => (Finding::Note, format!("{shown} has no component yet")),
+    let refused: Vec<_> = files.iter().filter_map(|(file, why)| Some(format!("{file}: {}", why.as_ref()?))).collect();
+    if !refused.is_empty() {
+        return (Finding::Warning, format!("{shown} has files that are not loaded. {}", refused.join(". ")));
+    }
+    match files.len() {
+        0 => (Finding::Note, format!("{shown} has no component yet; put one into it")),
         1 => (Finding::Good, format!("{shown}, 1 component; `keyway provider list` checks it")),
         number => (Finding::Good, format!("{shown}, {number} components; `keyway provider list` checks them")),
-    }
-}
-
-fn listen(address: &str, may_be_plain: bool) -> (Finding, String) {
-    let in_use = || (Finding::Note, format!("{address} is in use, perhaps by this server"));
-    if let Some(path) = address.strip_prefix(UNIX).map(Path::new) {
-        return match not_writable(path.parent().unwrap_or(path)) {
-            _ if is_in_use(path) => in_use(),
-            None => (Finding::Good, address.to_owned()),
-            Some(why) => (Finding::Wrong, why),
-        };
-    }
-    let bound = TcpListener::bind(address).and_then(|listener| listener.local_addr());
-    match bound.map(|address| check_plain(address, may_be_plain)) {
-        Ok(Ok(())) => (Finding::Good, address.to_owned()),
-        Ok(Err(error)) => (Finding::Wrong, error.to_string()),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => in_use(),
-        Err(error) => (Finding::Wrong, format!("cannot listen at {address}: {error}")),
     }
 }
 
@@ -291,6 +313,7 @@ impl Checked {
             let (style, mark) = match check.finding {
                 Finding::Good => (GOOD, "ok   "),
                 Finding::Note => (FAINT, "note "),
+                Finding::Warning => (BAD, "warn "),
                 Finding::Wrong => (BAD, "WRONG"),
             };
             writeln!(out, "{style}{mark}{style:#}  {}: {}", check.what, printable(&check.message))?;

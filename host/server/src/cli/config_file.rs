@@ -9,6 +9,7 @@
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction};
@@ -17,6 +18,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::exit::CliError;
 use crate::config::default_config_dir;
+use crate::regular_file;
 
 /// A configuration file. Each key is the flag of the same name, with `_` for `-`.
 #[derive(Debug)]
@@ -31,12 +33,17 @@ impl ConfigFile {
     /// Reads a file, which may set only these arguments. Relative paths in it are relative to its
     /// folder. The error says why the file is not usable.
     pub(crate) fn read(path: &Path, settable: &[&Arg]) -> Result<Self, CliError> {
-        let unreadable = |error: std::io::Error| {
-            CliError::unreadable(&error, format!("cannot read the configuration file {}: {error}", path.display()))
+        let unreadable = |error: std::io::Error| match error.kind() {
+            ErrorKind::InvalidInput | ErrorKind::FileTooLarge => wrong(path, &error.to_string()),
+            _ => {
+                let message = format!("cannot read the configuration file {}: {error}", path.display());
+                CliError::unreadable(&error, message)
+            }
         };
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let text = regular_file::read(path).map_err(unreadable)?;
+        let text = std::str::from_utf8(&text).map_err(|_| wrong(path, "it is not text; is it the right file?"))?;
         let folder = std::path::absolute(path).map_err(unreadable)?;
-        Self::of(path, &text, folder.parent().unwrap_or(Path::new("/")), settable)
+        Self::of(path, text, folder.parent().unwrap_or(Path::new("/")), settable)
     }
 
     /// The same of the text of a file in this folder.

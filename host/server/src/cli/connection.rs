@@ -21,8 +21,11 @@ use crate::regular_file;
 use crate::view::connection::{SecretItem, SecretProvider};
 use crate::view::view;
 
-/// Replaces a list without rows.
-pub(super) const NONE_YET: &str = "There is no connection yet. `keyway connect` creates one.";
+/// What replaces a list without rows.
+pub(super) async fn empty<T>(rows: &[T], host: &Host, access: &Access) -> String {
+    let none_yet = "There is no connection yet. `keyway connect` creates one.";
+    select::instead_of(rows, host.broker(), ("connections", Some(access)), none_yet).await
+}
 
 pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), CliError> {
     match command {
@@ -30,7 +33,9 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
         ConnectionCommand::List(workspace) => {
             let (host, access) = app.open_without_providers_in(&workspace).await?;
             let connections = host.broker().connections().list(&access).await?;
-            list(app, &connections.into_iter().map(Row::from).collect::<Vec<_>>())
+            let rows: Vec<_> = connections.into_iter().map(Row::from).collect();
+            let empty = empty(&rows, host, &access).await;
+            list(app, &rows, &empty)
         }
         ConnectionCommand::Update(options) => update(app, options).await,
         ConnectionCommand::Delete { connection, workspace } => {
@@ -143,10 +148,10 @@ async fn refuse_second(host: &Host, access: &Access, name: &str, own: Option<Con
 
 /// The text of a file of certificate authorities.
 fn authorities(file: &Path) -> Result<String, CliError> {
-    let wrong =
-        |error: &dyn Display| CliError::new(ErrorKind::Invalid, format!("cannot read {}: {error}", file.display()));
-    let text = regular_file::read(file).map_err(|error| wrong(&error))?;
-    std::str::from_utf8(&text).map(str::to_owned).map_err(|error| wrong(&error))
+    let wrong = |error: &dyn Display| format!("cannot read {}: {error}", file.display());
+    let text = regular_file::read(file).map_err(|error| CliError::unreadable(&error, wrong(&error)))?;
+    let text = std::str::from_utf8(&text).map_err(|error| CliError::new(ErrorKind::Invalid, wrong(&error)))?;
+    Ok(text.to_owned())
 }
 
 /// The connection's settings: from flags and files, otherwise from the environment or a prompt.
@@ -296,9 +301,9 @@ pub(super) fn duration(seconds: u32) -> String {
     }
 }
 
-fn list(app: &App, rows: &[Row]) -> Result<(), CliError> {
+fn list(app: &App, rows: &[Row], empty: &str) -> Result<(), CliError> {
     let headings = ["NAME", "ID", "PROVIDER", "ACCOUNT", "SECRET", "CACHE", "ACCESS", "CREATED"];
-    app.output.list(rows, headings, NONE_YET, |table, row| {
+    app.output.list(rows, headings, empty, |table, row| {
         let shown = &row.shown;
         let access = match shown.read_only {
             Some(true) => "read-only",

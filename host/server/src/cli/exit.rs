@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use keyway::budgets::NotCalled;
 use keyway::keys::KeyError;
 use keyway::storage::StorageError;
 use keyway::{BrokerError, ErrorKind, Thing};
@@ -10,10 +11,10 @@ use keyway_runtime::{CallError, FolderError, LoadError};
 use serde::Serialize;
 use thiserror::Error;
 
+use super::words::in_flags;
 use crate::host::OpenError;
 use crate::serve::{BindError, TlsError};
 use crate::view::dependents::Dependents;
-use crate::view::message::message;
 use crate::view::retry;
 
 /// Exit codes. They are part of the interface and do not change.
@@ -71,6 +72,39 @@ impl From<ErrorKind> for Exit {
     }
 }
 
+/// The kinds of errors: those of the library, and those that only a command line has. **Each
+/// decides the exit code and the code of an error, here and nowhere else.**
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Error(ErrorKind),
+    /// The command line, or the configuration file, is wrong.
+    Usage,
+    /// A component cannot be loaded.
+    Component,
+    /// The audit log does not verify.
+    Audit,
+}
+
+impl Kind {
+    fn exit(self) -> Exit {
+        match self {
+            Self::Error(kind) => kind.into(),
+            Self::Usage => Exit::Usage,
+            Self::Component => Exit::Provider,
+            Self::Audit => Exit::AuditTouched,
+        }
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::Error(kind) => kind.code(),
+            Self::Usage => "USAGE",
+            Self::Component => "COMPONENT_REFUSED",
+            Self::Audit => "AUDIT_NOT_VERIFIED",
+        }
+    }
+}
+
 /// Why a command failed.
 #[derive(Debug, Clone, Serialize, Error)]
 #[error("{message}")]
@@ -80,6 +114,9 @@ pub(crate) struct CliError {
     /// Whether the error was already printed as part of the result.
     #[serde(skip)]
     pub(crate) in_result: bool,
+    /// Whether requests do not get through to a secret manager, now or a moment ago.
+    #[serde(skip)]
+    pub(crate) is_unreachable: bool,
     code: &'static str,
     pub(crate) message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,9 +131,14 @@ pub(crate) struct CliError {
 impl CliError {
     /// Of this kind, with a message for a person.
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self::of(Kind::Error(kind), message)
+    }
+
+    fn of(kind: Kind, message: impl Into<String>) -> Self {
         Self {
-            exit: kind.into(),
+            exit: kind.exit(),
             in_result: false,
+            is_unreachable: kind == Kind::Error(ErrorKind::ProviderUnavailable),
             code: kind.code(),
             message: message.into(),
             hint: None,
@@ -107,28 +149,38 @@ impl CliError {
 
     /// The command line is wrong.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, code: "USAGE", ..Self::new(ErrorKind::Invalid, message) }
+        Self::of(Kind::Usage, message)
     }
 
-    /// A file that cannot be read. `message` names it.
+    /// A file cannot be read that an argument names, and `message` too. It is not there, it is not
+    /// of the kind that was meant, or the system does not give it out.
     pub(crate) fn unreadable(error: &io::Error, message: impl Into<String>) -> Self {
-        Self::new(if is_missing(error) { ErrorKind::NotFound } else { ErrorKind::Internal }, message)
+        let kind = match error.kind() {
+            _ if is_missing(error) => ErrorKind::NotFound,
+            io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => ErrorKind::Invalid,
+            _ => ErrorKind::Internal,
+        };
+        Self::new(kind, message)
     }
 
     /// A component that cannot be loaded.
     pub(crate) fn load(file: &str, error: &LoadError) -> Self {
-        let (exit, code) = match error {
-            LoadError::Unreadable(_) => (Exit::NotFound, "NOT_FOUND"),
-            LoadError::Host(_) => (Exit::Failure, "INTERNAL_ERROR"),
-            _ => (Exit::Provider, "COMPONENT_REFUSED"),
+        let kind = match error {
+            LoadError::Unreadable(_) => Kind::Error(ErrorKind::NotFound),
+            LoadError::Host(_) => Kind::Error(ErrorKind::Internal),
+            _ => Kind::Component,
         };
-        Self { exit, code, ..Self::new(ErrorKind::ProviderFault, format!("{file}: {error}")) }
+        Self::of(kind, format!("{file}: {error}"))
+    }
+
+    /// No component of the provider folder is in use, because each was refused.
+    pub(crate) fn all_refused(message: impl Into<String>) -> Self {
+        Self::of(Kind::Component, message)
     }
 
     /// The audit log does not verify; `finding` is the first problem.
     pub(crate) fn audit(finding: &str) -> Self {
-        let message = format!("the audit log does not verify: {finding}");
-        Self { exit: Exit::AuditTouched, code: "AUDIT_NOT_VERIFIED", ..Self::new(ErrorKind::Internal, message) }
+        Self::of(Kind::Audit, format!("the audit log does not verify: {finding}"))
     }
 
     /// Adds what to do about it.
@@ -143,6 +195,12 @@ impl CliError {
         Self { message: format!("{what}: {}", self.message), ..self }
     }
 
+    /// Adds what else is known of the failure to the message.
+    #[must_use]
+    pub(crate) fn and(self, what: &str) -> Self {
+        Self { message: format!("{}; {what}", self.message), ..self }
+    }
+
     /// Marks the error as part of a result that was printed.
     #[must_use]
     pub(crate) fn in_result(self) -> Self {
@@ -153,11 +211,6 @@ impl CliError {
     pub(crate) fn is_not_installed(&self) -> bool {
         self.code == ErrorKind::NotInstalled.code()
     }
-
-    /// Whether a secret manager could not be reached or did not answer as expected.
-    pub(crate) fn is_unreachable(&self) -> bool {
-        self.code == ErrorKind::ProviderUnavailable.code()
-    }
 }
 
 impl From<BrokerError> for CliError {
@@ -166,8 +219,9 @@ impl From<BrokerError> for CliError {
         let wait = error.retry_after();
         let hint = hint(kind, &error, wait);
         let retry_after_seconds = wait.map(retry::whole_seconds);
-        let told = Self { hint, retry_after_seconds, ..Self::new(kind, message(&error)) };
+        let told = Self { hint, retry_after_seconds, ..Self::new(kind, in_flags(&error)) };
         match error {
+            BrokerError::NotCalled(NotCalled::Unavailable { .. }) => Self { is_unreachable: true, ..told },
             BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(dependents.into()), ..told },
             _ => told,
         }
@@ -182,7 +236,13 @@ fn hint(kind: ErrorKind, error: &BrokerError, wait: Option<Duration>) -> Option<
         (BrokerError::NotFound(Thing::Workspace), _) => "`keyway workspace list` lists the workspaces",
         (BrokerError::NotFound(Thing::Rotation), _) => "`keyway rotation list` lists the rotations",
         (BrokerError::NotFound(Thing::DamagedRow), _) => "`keyway database check` lists the damaged rows",
-        (BrokerError::Storage(StorageError::Damaged { .. }), _) => "`keyway database check` lists all damaged rows",
+        (
+            BrokerError::Storage(StorageError::Damaged { .. })
+            | BrokerError::Envelope(_)
+            | BrokerError::Key(KeyError::Envelope(_)),
+            _,
+        ) => "`keyway database check` lists all damaged rows",
+        (_, ErrorKind::Unsupported) => "`keyway provider inspect` shows what a provider can do",
         (_, ErrorKind::NotEncrypted) => "`keyway workspace encryption-key` prints the key that clients encrypt under",
         // The message says when.
         (BrokerError::CodeNotYet { .. }, _) => return None,
@@ -206,13 +266,14 @@ impl From<OpenError> for CliError {
         let (kind, hint) = match &error {
             OpenError::NoDatabase(_) => (
                 ErrorKind::NotFound,
-                Some("--data-dir names the folder that it is in; `keyway init` begins a new installation"),
+                Some("run `keyway init` to begin a new installation, or name the folder of another with --data-dir"),
             ),
             OpenError::DatabaseExists(_) => {
                 (ErrorKind::Conflict, Some("nothing was changed; `keyway workspace list` shows what is in it"))
             }
-            OpenError::MasterKeyMissing { .. } => (ErrorKind::NotFound, None),
+            OpenError::DatabaseLost { .. } | OpenError::MasterKeyMissing { .. } => (ErrorKind::NotFound, None),
             OpenError::Key(KeyError::File { source, .. })
+            | OpenError::Authorities { source: Some(source), .. }
             | OpenError::Providers(FolderError::Unreadable { source, .. })
                 if is_missing(source) =>
             {
@@ -221,9 +282,12 @@ impl From<OpenError> for CliError {
             _ => (ErrorKind::Internal, None),
         };
         let told = Self::new(kind, error.to_string());
-        match hint {
-            Some(hint) => told.hint(hint),
-            None => told,
+        match (hint, error) {
+            (Some(hint), _) => told.hint(hint),
+            // What the broker says of these, it says here as well.
+            (_, OpenError::Broker(error)) => error.into(),
+            (_, OpenError::Storage(error)) => BrokerError::from(error).into(),
+            _ => told,
         }
     }
 }
@@ -236,9 +300,7 @@ fn is_missing(error: &io::Error) -> bool {
 impl From<BindError> for CliError {
     fn from(error: BindError) -> Self {
         let kind = match &error {
-            BindError::Tls(TlsError::File { file, .. } | TlsError::ClientAuthority { file, .. }) if !file.exists() => {
-                ErrorKind::NotFound
-            }
+            BindError::Tls(TlsError::File { source: Some(source), .. }) if is_missing(source) => ErrorKind::NotFound,
             _ => ErrorKind::Internal,
         };
         let told = Self::new(kind, error.to_string());

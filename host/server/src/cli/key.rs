@@ -33,8 +33,10 @@ pub(super) async fn run(app: &App, command: KeyCommand) -> Result<(), CliError> 
             let keys = host.broker().api_keys().list(&access).await?;
             let rows: Vec<_> = keys.into_iter().map(Row::from).collect();
             let headings = ["NAME", "ID", "BEGINS WITH", "ALLOWS", "CREATED", "REVOKED"];
-            let empty = "There is no API key. `keyway key create NAME` creates one.";
-            app.output.list(&rows, headings, empty, |table, row| {
+            let none_yet = "There is no API key. `keyway key create NAME` creates one.";
+            let of = ("api_keys", Some(&access));
+            let empty = select::instead_of(&rows, host.broker(), of, none_yet).await;
+            app.output.list(&rows, headings, &empty, |table, row| {
                 let (created, revoked) = (day_and_time(row.created_at), row.revoked_at.map(day_and_time));
                 let revoked = revoked.unwrap_or_default();
                 table.row([&row.name, &row.id, &row.begins_with, &row.scopes, &created, &revoked]);

@@ -12,6 +12,7 @@ use super::args::MasterKeyCommand;
 use super::exit::CliError;
 use super::init::announce;
 use super::output::{FAINT, facts, printable};
+use crate::config::MasterKeySource;
 use crate::installation;
 use crate::view::view;
 
@@ -24,6 +25,7 @@ pub(super) async fn run(app: &App, command: MasterKeyCommand) -> Result<(), CliE
     if is_made {
         announce(&new_key_file);
     }
+    let source = app.config()?.master_key_source();
     let rotated = host.broker().keys().rotate_master(new).await?;
     let rotated = Rotated::from((rotated, new_key_file));
     app.output.result(&rotated, |out| {
@@ -32,11 +34,29 @@ pub(super) async fn run(app: &App, command: MasterKeyCommand) -> Result<(), CliE
         let file = rotated.key_file.display().to_string();
         facts(out, &[("key id", &rotated.key_id), ("key file", &file)])?;
         let file = printable(&file);
-        writeln!(
-            out,
-            "{FAINT}From now on, start with --master-key-file {file}, or replace the old file with it:{FAINT:#}"
-        )?;
-        writeln!(out, "{FAINT}running servers look for it there. Keep the old key only for older backups.{FAINT:#}")
+        match &source {
+            MasterKeySource::File(_) => {
+                writeln!(
+                    out,
+                    "{FAINT}From now on, start with --master-key-file {file}, or replace the old file with it:{FAINT:#}"
+                )?;
+                writeln!(
+                    out,
+                    "{FAINT}running servers look for it there. Keep the old key only for older backups.{FAINT:#}"
+                )
+            }
+            // A running process does not see a new value.
+            MasterKeySource::Environment(variable) => {
+                writeln!(
+                    out,
+                    "{FAINT}Now set {variable} to the content of {file}, and restart the servers that{FAINT:#}"
+                )?;
+                writeln!(
+                    out,
+                    "{FAINT}have the old key in that variable. Keep the old key only for older backups.{FAINT:#}"
+                )
+            }
+        }
     })
 }
 

@@ -31,10 +31,12 @@ pub(crate) mod secret_input;
 pub(crate) mod select;
 mod serve;
 pub(crate) mod settings;
+mod words;
 mod workspace;
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use keyway::ErrorKind;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -47,19 +49,23 @@ use exit::CliError;
 use output::Output;
 use settings::Settings;
 
+/// The only argument of a program that compiles the component on its standard input, and is no
+/// command: the program runs itself this way, in a separate process with limits.
+const COMPILE_COMPONENT: &str = "compile-component";
+
 /// The whole program.
 pub fn main() -> ExitCode {
     process::protect();
     process::take_master_key();
     process::explain_bus_errors();
+    if std::env::args_os().skip(1).eq([COMPILE_COMPONENT]) {
+        // It has reported the reason on standard error, to the process that started it.
+        return keyway_runtime::compile_stdin().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     let (matches, cli, file) = match parse() {
         Ok(parsed) => parsed,
         Err(failed) => return failed,
     };
-    if matches!(cli.command, Command::CompileComponent) {
-        // It has reported the reason on standard error, to the process that started it.
-        return keyway_runtime::compile_stdin().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
-    }
     let app = App::new(cli.global, Settings::of(&matches, file));
     run(&app, cli.command).map_or_else(|error| failed(app.output, &error), |()| ExitCode::SUCCESS)
 }
@@ -77,20 +83,24 @@ fn parse() -> Result<(ArgMatches, Cli, Option<ConfigFile>), ExitCode> {
         let cli = Cli::from_arg_matches(&matches)?;
         Ok::<_, clap::Error>((matches, cli))
     };
-    let (matches, cli) = read(None).map_err(|error| not_a_command(&with_own_usage(error)))?;
+    let (matches, cli) = read(None).map_err(|error| {
+        let typed = without_variables(args::command(None)).try_get_matches().err();
+        let is_typed = typed.is_some_and(|typed| argument_of(&typed) == argument_of(&error));
+        not_a_command(&with_own_usage(if is_typed { error } else { with_origin(error) }))
+    })?;
     let Some(path) = cli.global.config.clone().or_else(ConfigFile::default_path) else {
         return Ok((matches, cli, None));
     };
     let unusable = |error| failed(Output { json: cli.global.json }, &error);
     let file = ConfigFile::read(&path, &settings::arguments(&Cli::command()).concat()).map_err(unusable)?;
     // The command line was valid without the file, so an error now is in the file.
-    let (matches, cli) = read(Some(&file)).map_err(|error| unusable(config_file::wrong(&path, &first_line(&error))))?;
+    let in_file = |error| unusable(config_file::wrong(&path, &first_line(&with_origin(error))));
+    let (matches, cli) = read(Some(&file)).map_err(in_file)?;
     Ok((matches, cli, Some(file)))
 }
 
 /// With escapes in a value that it repeats, so that the value cannot break its line.
 fn with_escapes(mut error: clap::Error) -> clap::Error {
-    use clap::error::{ContextKind, ContextValue};
     let escaped = match error.get(ContextKind::InvalidValue) {
         Some(ContextValue::String(value)) if value.contains(char::is_control) => value.escape_debug().to_string(),
         _ => return error,
@@ -99,10 +109,39 @@ fn with_escapes(mut error: clap::Error) -> clap::Error {
     error
 }
 
+/// The argument that an error is about, as the error names it.
+fn argument_of(error: &clap::Error) -> Option<&str> {
+    match error.get(ContextKind::InvalidArg)? {
+        ContextValue::String(argument) => Some(argument),
+        _ => None,
+    }
+}
+
+/// The same command line without the environment.
+fn without_variables(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| arg.env(clap::builder::Resettable::Reset)).mut_subcommands(without_variables)
+}
+
+/// With the name of the variable, or of the key of the configuration file, in place of the flag
+/// that was not given.
+fn with_origin(mut error: clap::Error) -> clap::Error {
+    fn find(command: &clap::Command, flag: &str) -> Option<clap::Arg> {
+        let own = command.get_arguments().find(|arg| arg.to_string() == flag);
+        own.cloned().or_else(|| command.get_subcommands().find_map(|below| find(below, flag)))
+    }
+    let mut all = Cli::command();
+    all.build();
+    if let Some(arg) = argument_of(&error).and_then(|flag| find(&all, flag)) {
+        let variable = arg.get_env().filter(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+        let name = variable.unwrap_or(std::ffi::OsStr::new(arg.get_id().as_str())).to_string_lossy().into_owned();
+        error.insert(ContextKind::InvalidArg, ContextValue::String(name));
+    }
+    error
+}
+
 /// With the usage of the command as `--help` shows it. That of clap also lists what the environment
 /// has set, as if it had been typed.
 fn with_own_usage(mut error: clap::Error) -> clap::Error {
-    use clap::error::{ContextKind, ContextValue};
     if error.get(ContextKind::Usage).is_some() {
         let mut all = args::command(None);
         all.build();
@@ -134,17 +173,20 @@ fn not_a_command(error: &clap::Error) -> ExitCode {
 
 /// Whether it would repeat a text that stands where none belongs, such as a token.
 fn is_stray_value(error: &clap::Error) -> bool {
-    use clap::error::{ContextKind, ContextValue};
     let argument = error.get(ContextKind::InvalidArg);
     error.kind() == clap::error::ErrorKind::UnknownArgument
         && matches!(argument, Some(ContextValue::String(text)) if !text.starts_with('-'))
 }
 
-/// The error in one line.
+/// The error in one line, with the values that are possible.
 fn first_line(error: &clap::Error) -> String {
     let message = error.to_string();
     let first = message.lines().next().unwrap_or_default();
-    first.strip_prefix("error: ").unwrap_or(first).to_owned()
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) if !values.is_empty() => format!("{first}: use {}", values.join(" or ")),
+        _ => first.to_owned(),
+    }
 }
 
 fn run(app: &App, command: Command) -> Result<(), CliError> {
@@ -195,7 +237,6 @@ async fn dispatch(app: &App, command: Command) -> Result<(), CliError> {
         Command::Database(command) => database::run(app, command).await,
         Command::Audit(command) => audit::run(app, command).await,
         Command::Demo(options) => demo::run(app, &options).await,
-        Command::CompileComponent => Ok(()),
     }
 }
 

@@ -14,13 +14,16 @@ use super::budget::window;
 use super::exit::CliError;
 use super::output::{BAD, GOOD, HEADING, Table, facts, printable};
 use crate::host::{Host, prepare_runtime};
+use crate::regular_file;
 use crate::view::view;
 
 pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliError> {
     match command {
         ProviderCommand::List => {
             let host = app.open().await?;
-            list(app, &app.config()?.provider_folder(), &rows(host))
+            let (folder, rows) = (app.config()?.provider_folder(), rows(host));
+            list(app, &folder, &rows)?;
+            in_use(&folder, &rows)
         }
         ProviderCommand::Inspect { provider } => {
             // A file needs no database.
@@ -84,8 +87,7 @@ fn files(host: &Host) -> Vec<FileStatus> {
 }
 
 async fn load(runtime: &Runtime, file: &str) -> Result<Provider, CliError> {
-    let bytes = tokio::fs::read(Path::new(file))
-        .await
+    let bytes = regular_file::read_up_to(Path::new(file), runtime.limits().component_bytes as u64)
         .map_err(|error| CliError::unreadable(&error, format!("cannot read {file}: {error}")))?;
     runtime.load(&bytes).await.map_err(|error| CliError::load(file, &error))
 }
@@ -131,6 +133,21 @@ fn list(app: &App, folder: &Path, rows: &[Row]) -> Result<(), CliError> {
         }
         Ok(())
     })
+}
+
+/// An error when no provider is in use.
+fn in_use(folder: &Path, rows: &[Row]) -> Result<(), CliError> {
+    if rows.iter().any(|row| row.provider_type.is_some()) {
+        return Ok(());
+    }
+    let folder = folder.display();
+    let error = match rows {
+        [] => CliError::new(ErrorKind::NotInstalled, format!("no provider is in use: {folder} has no component"))
+            .hint("put a component, a .wasm file, into it"),
+        _ => CliError::all_refused(format!("no provider is in use: every component in {folder} was refused"))
+            .hint("the list says why each was; put others in their place"),
+    };
+    Err(error.in_result())
 }
 
 #[derive(Serialize)]

@@ -20,8 +20,8 @@ use tempfile::TempPath;
 use super::app::App;
 use super::args::rotation::{BeginRotationOptions, RotationCommand, ShowRotationOptions};
 use super::exit::CliError;
-use super::output::{FAINT, day_and_time, facts};
-use super::secret_input;
+use super::output::{FAINT, Output, day_and_time, facts};
+use super::{secret_input, select};
 use crate::view::rotation::RotationView;
 use crate::view::secret::shown;
 
@@ -52,9 +52,12 @@ pub(super) async fn run(app: &App, command: RotationCommand) -> Result<(), CliEr
                 rows.extend(page.rotations.into_iter().map(RotationView::from));
                 next = page.next;
                 if next.is_none() {
-                    break list(app, &rows);
+                    break;
                 }
             }
+            let of = ("rotations", Some(&access));
+            let empty = select::instead_of(&rows, host.broker(), of, "There are no such password rotations.").await;
+            list(app, &rows, &empty)
         }
         RotationCommand::Show(options) => show(app, options).await,
     }
@@ -114,6 +117,12 @@ fn trouble(rotation: &Rotation, wanted: RotationState) -> Result<(), CliError> {
         return Ok(());
     }
     let id = rotation.id;
+    let reason = rotation.message.as_deref().unwrap_or("the reason is unknown");
+    if rotation.state == RotationState::Skipped {
+        // Nothing failed, and there is nothing to try again.
+        Output::warning(&format!("the password was not rotated; do not change it on the site: {reason}"));
+        return Ok(());
+    }
     let (kind, hint) = match rotation.state {
         RotationState::Committing => (
             ErrorKind::ProviderUnavailable,
@@ -126,13 +135,11 @@ fn trouble(rotation: &Rotation, wanted: RotationState) -> Result<(), CliError> {
                  `keyway rotation retry {id} --overwrite` writes it; if not, `keyway rotation abandon {id} --discard-password` discards it"
             ),
         ),
-        RotationState::Skipped => (ErrorKind::ProviderRefused, "do not change the password on the site".to_owned()),
         _ => (
             ErrorKind::ProviderRefused,
             format!("the password is kept; `keyway rotation retry {id}` writes it after you remove the cause"),
         ),
     };
-    let reason = rotation.message.as_deref().unwrap_or("the reason is unknown");
     let message = format!("the password rotation is {}: {reason}", rotation.state);
     Err(CliError::new(kind, message).hint(hint).in_result())
 }
@@ -161,11 +168,13 @@ impl NewFile {
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> CliError {
-    let (kind, why) = match error.kind() {
-        io::ErrorKind::AlreadyExists => (ErrorKind::Conflict, "it already exists; name a new file".to_owned()),
-        _ => (ErrorKind::Invalid, error.to_string()),
-    };
-    CliError::new(kind, format!("cannot write the password to {}: {why}", path.display()))
+    let place = format!("cannot write the password to {}", path.display());
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            CliError::new(ErrorKind::Conflict, format!("{place}: it already exists; name a new file"))
+        }
+        _ => CliError::unreadable(error, format!("{place}: {error}")),
+    }
 }
 
 #[derive(Serialize)]
@@ -217,9 +226,9 @@ fn print(
     })
 }
 
-fn list(app: &App, rows: &[RotationView]) -> Result<(), CliError> {
+fn list(app: &App, rows: &[RotationView], empty: &str) -> Result<(), CliError> {
     let headings = ["ID", "STATE", "ENTRY", "ITEM", "BEGUN", "REASON"];
-    app.output.list(rows, headings, "There are no such password rotations.", |table, row| {
+    app.output.list(rows, headings, empty, |table, row| {
         let (item, reason) = (row.secret_ref.as_deref().unwrap_or(NO_ITEM), row.reason.as_deref().unwrap_or_default());
         table.row([&row.id, &row.state, &row.entry_id, &item, &day_and_time(row.created_at), &reason]);
     })

@@ -3,11 +3,11 @@
 
 use keyway::connections::Connection;
 use keyway::workspaces::{ApiKey, Workspace};
-use keyway::{Access, Broker, ErrorKind};
+use keyway::{Access, Broker, ErrorKind, WorkspaceId};
 use uuid::Uuid;
 
 use super::args::target::{ConnectionOption, WorkspaceOption};
-use super::exit::CliError;
+use super::exit::{CliError, Exit};
 
 /// The operator's name under which the command line acts.
 pub(crate) const OPERATOR: &str = "command line";
@@ -17,8 +17,8 @@ pub(crate) async fn workspace(broker: &Broker, option: &WorkspaceOption) -> Resu
     let all = broker.workspaces().list().await?;
     let named = |workspace: &Workspace| (workspace.id.as_uuid(), workspace.name.clone());
     let none_yet = "`keyway workspace create NAME` creates one";
-    let chosen = choose(all, option.workspace.as_deref(), named, "workspace", none_yet)?;
-    Ok(Access::operator(chosen.id, OPERATOR))
+    let chosen = choose(all, option.workspace.as_deref(), named, "workspace", none_yet);
+    Ok(Access::operator(or_damaged(broker, chosen, "workspaces", None).await?.id, OPERATOR))
 }
 
 /// The selected connection.
@@ -29,7 +29,8 @@ pub(crate) async fn connection(
 ) -> Result<Connection, CliError> {
     let all = broker.connections().list(access).await?;
     let named = |connection: &Connection| (connection.id.as_uuid(), connection.name.clone());
-    choose(all, option.connection.as_deref(), named, "connection", "`keyway connect` creates one")
+    let chosen = choose(all, option.connection.as_deref(), named, "connection", "`keyway connect` creates one");
+    or_damaged(broker, chosen, "connections", Some(access)).await
 }
 
 /// The API key of this id or name. Of several keys of one name, those that are not revoked count.
@@ -39,7 +40,51 @@ pub(crate) async fn api_key(broker: &Broker, access: &Access, text: &str) -> Res
         all.retain(|key| key.revoked_at.is_none());
     }
     let named = |key: &ApiKey| (key.id.as_uuid(), key.name.clone());
-    choose(all, Some(text), named, "key", "`keyway key create NAME` creates one")
+    let chosen = choose(all, Some(text), named, "key", "`keyway key create NAME` creates one");
+    or_damaged(broker, chosen, "api_keys", Some(access)).await
+}
+
+/// What is not found may be damaged: lists leave such rows out.
+async fn or_damaged<T>(
+    broker: &Broker,
+    chosen: Result<T, CliError>,
+    table: &str,
+    access: Option<&Access>,
+) -> Result<T, CliError> {
+    match chosen {
+        Err(error) if error.exit == Exit::NotFound => Err(match damaged(broker, table, access).await {
+            None => error,
+            Some(left_out) => error.and(&left_out).hint("`keyway database check` lists the damaged rows"),
+        }),
+        chosen => chosen,
+    }
+}
+
+/// What replaces a list without rows: `none_yet`, unless there are some that are damaged.
+pub(super) async fn instead_of<T>(
+    rows: &[T],
+    broker: &Broker,
+    (table, access): (&str, Option<&Access>),
+    none_yet: &str,
+) -> String {
+    let damaged = if rows.is_empty() { damaged(broker, table, access).await } else { None };
+    let told = |left_out| format!("The list is empty, but {left_out}. `keyway database check` lists the damaged rows.");
+    damaged.map_or_else(|| none_yet.to_owned(), told)
+}
+
+/// How many rows of a table, or of a workspace's part of it, are left out because they are damaged.
+async fn damaged(broker: &Broker, table: &str, access: Option<&Access>) -> Option<String> {
+    let is_ours = |workspace: Option<WorkspaceId>| match (access, workspace) {
+        (Some(access), Some(workspace)) => access.workspace() == workspace,
+        _ => true,
+    };
+    // Of a database that cannot even be checked, the command itself says so.
+    let rows = broker.database().damaged_rows().await.unwrap_or_default();
+    match rows.iter().filter(|row| row.table == table && is_ours(row.workspace)).count() {
+        0 => None,
+        1 => Some("one is left out because its row is damaged".to_owned()),
+        several => Some(format!("{several} are left out because their rows are damaged")),
+    }
 }
 
 /// `one` is the kind of thing, as named in messages, flags and commands.
@@ -76,7 +121,6 @@ fn choose<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::exit::Exit;
 
     fn chosen(all: &[&str], text: Option<&str>) -> Result<String, CliError> {
         let all = all.iter().map(|name| (*name).to_owned()).collect();

@@ -65,7 +65,7 @@ impl Settings {
         let serve = match cli.map(|cli| cli.command) {
             Ok(args::Command::Serve(options)) => options.config(),
             Ok(_) => Err("`serve` was read as another command".to_owned()),
-            Err(error) => Err(error.to_string().lines().next().unwrap_or_default().to_owned()),
+            Err(error) => Err(super::first_line(&super::with_origin(error))),
         };
         Self { file: file.map(|file| file.path), settings, serve }
     }

@@ -49,8 +49,9 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
         WorkspaceCommand::List => {
             let workspaces = host.broker().workspaces().list().await?;
             let rows: Vec<_> = workspaces.into_iter().map(Row::from).collect();
-            let empty = "There is no workspace yet. `keyway workspace create NAME` creates one.";
-            app.output.list(&rows, ["NAME", "ID", "CREATED"], empty, |table, row| {
+            let none_yet = "There is no workspace yet. `keyway workspace create NAME` creates one.";
+            let empty = select::instead_of(&rows, host.broker(), ("workspaces", None), none_yet).await;
+            app.output.list(&rows, ["NAME", "ID", "CREATED"], &empty, |table, row| {
                 table.row([&row.name, &row.id, &day_and_time(row.created_at)]);
             })
         }

@@ -7,11 +7,11 @@ use keyway::ErrorKind;
 use keyway_runtime::egress::ConnectTo;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
 use crate::cli::args::demo::DemoOptions;
 use crate::cli::exit::CliError;
 use crate::cli::secret_input;
+use crate::regular_file;
 
 /// The variable with the token of a real service account.
 const TOKEN_VARIABLE: &str = "KEYWAY_OP_TOKEN";
@@ -47,8 +47,7 @@ impl Account {
 
     fn emulated(file: &Path) -> Result<Self, CliError> {
         let wrong = |what: &str| CliError::new(ErrorKind::Invalid, format!("{} {what}", file.display()));
-        let text = std::fs::read(file).map(Zeroizing::new);
-        let text = text.map_err(|error| {
+        let text = regular_file::read(file).map_err(|error| {
             CliError::unreadable(
                 &error,
                 format!("cannot read the emulator's information in {}: {error}", file.display()),

@@ -47,6 +47,13 @@ pub enum BindError {
     Tls(#[from] super::tls::TlsError),
 }
 
+impl BindError {
+    /// Whether something listens there already.
+    pub(crate) fn is_in_use(&self) -> bool {
+        matches!(self, Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
 /// A listening socket.
 #[derive(Debug)]
 pub(super) enum Listener {
@@ -130,7 +137,7 @@ impl Listener {
 }
 
 /// Checks that the API may be plain HTTP at this address: only on this machine, unless `may`.
-pub(crate) fn check_plain(address: SocketAddr, may: bool) -> Result<(), BindError> {
+pub(super) fn check_plain(address: SocketAddr, may: bool) -> Result<(), BindError> {
     if may || address.ip().to_canonical().is_loopback() {
         return Ok(());
     }
@@ -148,16 +155,14 @@ impl Drop for SocketFile {
     }
 }
 
-/// Whether a server listens at a socket.
-pub(crate) fn is_in_use(path: &Path) -> bool {
-    StdUnixStream::connect(path).is_ok()
-}
-
 /// Removes the file of a socket that no server listens at: a killed server leaves it.
 fn remove_stale(path: &Path) -> io::Result<()> {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another file is there; remove it or choose another"));
+    }
     let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    if is_socket && StdUnixStream::connect(path).is_err_and(refused) {
+    if StdUnixStream::connect(path).is_err_and(refused) {
         std::fs::remove_file(path)?;
     }
     Ok(())
@@ -192,8 +197,7 @@ mod tests {
         let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         let listener = Listener::bind(&address).await.unwrap();
         assert_eq!(mode(), 0o600);
-        assert!(is_in_use(&path));
-        assert!(Listener::bind(&address).await.is_err(), "another server listens");
+        assert!(Listener::bind(&address).await.unwrap_err().is_in_use(), "another server listens");
         drop(listener);
         assert!(!path.exists());
         // As after a kill.
@@ -201,7 +205,8 @@ mod tests {
         assert!(path.exists());
         drop(Listener::bind(&address).await.unwrap());
         std::fs::write(&path, "an unrelated file").unwrap();
-        assert!(Listener::bind(&address).await.is_err());
+        let error = Listener::bind(&address).await.unwrap_err();
+        assert!(!error.is_in_use() && error.to_string().contains("another file"), "{error}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "an unrelated file");
     }
 }

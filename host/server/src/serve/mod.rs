@@ -10,7 +10,7 @@
 
 mod entrance;
 pub(crate) mod listen;
-pub(crate) mod tls;
+mod tls;
 mod unread;
 
 use std::net::SocketAddr;
@@ -150,16 +150,47 @@ struct Bound {
 
 impl Bound {
     async fn new(config: &ServeConfig) -> Result<Self, BindError> {
-        let tls = config.tls.as_ref().map(Tls::open).transpose()?;
-        let listener = Listener::bind(&config.listen).await?;
-        if let Some(address) = listener.address() {
-            listen::check_plain(address, tls.is_some() || config.insecure_plain_http)?;
-        }
-        let operators = match &config.metrics_listen {
-            Some(address) => Some(Listener::bind(address).await?),
-            None => None,
-        };
-        Ok(Self { listener, tls, operators })
+        Ok(Self { tls: tls(config)?, listener: listener(config).await?, operators: operators(config).await? })
+    }
+}
+
+fn tls(config: &ServeConfig) -> Result<Option<Tls>, BindError> {
+    Ok(config.tls.as_ref().map(Tls::open).transpose()?)
+}
+
+async fn listener(config: &ServeConfig) -> Result<Listener, BindError> {
+    let listener = Listener::bind(&config.listen).await?;
+    if let Some(address) = listener.address() {
+        listen::check_plain(address, config.tls.is_some() || config.insecure_plain_http)?;
+    }
+    Ok(listener)
+}
+
+async fn operators(config: &ServeConfig) -> Result<Option<Listener>, BindError> {
+    match &config.metrics_listen {
+        Some(address) => Ok(Some(Listener::bind(address).await?)),
+        None => Ok(None),
+    }
+}
+
+/// What a server would listen with, each part tried by itself, to report all that is wrong.
+pub(crate) struct Parts {
+    pub(crate) certificate: Result<(), BindError>,
+    pub(crate) listen: Result<(), BindError>,
+    pub(crate) metrics_listen: Result<(), BindError>,
+    /// Whether the two addresses are one: each can be had only without the other.
+    pub(crate) is_same_address: bool,
+}
+
+impl Parts {
+    /// Tries them, and keeps nothing open.
+    pub(crate) async fn of(config: &ServeConfig) -> Self {
+        let listener = listener(config).await;
+        let beside = operators(config).await.map(drop);
+        let listen = listener.map(drop);
+        let alone = operators(config).await.map(drop);
+        let is_same_address = beside.is_err() && alone.is_ok();
+        Self { certificate: tls(config).map(drop), listen, metrics_listen: alone, is_same_address }
     }
 }
 

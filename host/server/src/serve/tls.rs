@@ -22,7 +22,7 @@ use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{Accept, TlsAcceptor};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::config::TlsFiles;
 use crate::regular_file;
@@ -43,6 +43,8 @@ pub enum TlsError {
         what: &'static str,
         /// Why not.
         reason: String,
+        /// What the system says, if it cannot be read at all.
+        source: Option<std::io::Error>,
     },
     /// The files do not work together.
     #[error("the certificate {} cannot be used with its key: {source}", certificate.display())]
@@ -126,7 +128,7 @@ fn seen(files: &TlsFiles) -> Vec<Option<Seen>> {
 }
 
 /// Reads the files.
-pub(crate) fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let wrong = |source| TlsError::Certificate { certificate: files.certificate.clone(), source };
     let builder = ServerConfig::builder_with_provider(provider.clone());
@@ -158,16 +160,27 @@ pub(crate) fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wrong = |reason: String| TlsError::File { file: file.to_owned(), what: "certificates", reason };
-    let text = regular_file::read(file).map_err(|error| wrong(error.to_string()))?;
+    let what = "certificates";
+    let text = read(file, what)?;
     match CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>() {
-        Ok(none) if none.is_empty() => Err(wrong("there is none in it".to_owned())),
-        read => read.map_err(|error| wrong(error.to_string())),
+        Ok(none) if none.is_empty() => Err(wrong(file, what, "there is none in it".to_owned())),
+        read => read.map_err(|error| wrong(file, what, error.to_string())),
     }
 }
 
 fn key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let wrong = |reason: String| TlsError::File { file: file.to_owned(), what: "a private key", reason };
-    let text = regular_file::read(file).map_err(|error| wrong(error.to_string()))?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| wrong(error.to_string()))
+    let what = "a private key";
+    let text = read(file, what)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| wrong(file, what, error.to_string()))
+}
+
+fn wrong(file: &Path, what: &'static str, reason: String) -> TlsError {
+    TlsError::File { file: file.to_owned(), what, reason, source: None }
+}
+
+fn read(file: &Path, what: &'static str) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    regular_file::read(file).map_err(|error| {
+        let reason = error.to_string();
+        TlsError::File { file: file.to_owned(), what, reason, source: Some(error) }
+    })
 }

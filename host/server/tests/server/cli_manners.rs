@@ -2,7 +2,8 @@
 
 use std::net::TcpListener;
 
-use crate::support::{ECHO_TOKEN, Folder, Ran, assert_without};
+use crate::cli_database::change;
+use crate::support::{ECHO_TOKEN, Folder, MASTER_KEY, Ran, assert_without};
 
 const ECHO: &[&str] = &["fixtures/echo"];
 const PAIR: [&str; 4] = ["--user", "acme-prod", "--domain", "https://acme.com"];
@@ -110,7 +111,7 @@ fn the_configuration_is_checked_for_rate_limit_tiers_that_no_provider_has() {
 fn a_missing_file_is_exit_code_3_wherever_it_is_named() {
     let folder = Folder::connected(ECHO);
     let missing = "/nonexistent/file";
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 12] = [
         &["workspace", "list", "--config", missing],
         &["workspace", "list", "--old-master-key-file", missing],
         &["workspace", "list", "--master-key-file", missing],
@@ -118,6 +119,9 @@ fn a_missing_file_is_exit_code_3_wherever_it_is_named() {
         &["connect", "echo", "--name", "New", "--token-file", missing],
         &["audit", "verify", "--root", missing],
         &["provider", "inspect", missing],
+        &["items", "--ca-file", missing],
+        &["connect", "echo", "--name", "New", "--token-file", "/dev/null", "--authorities", missing],
+        &["rotation", "show", "25290e80-bbd5-41b3-861e-dea30cc26e27", "--out", missing],
         &["demo", "--emulator-info", missing],
         &["serve", "--listen", "127.0.0.1:0", "--tls-certificate", missing, "--tls-key", missing],
     ];
@@ -145,4 +149,96 @@ fn messages_are_in_words_of_the_product() {
             assert!(!ran.stderr.contains(jargon), "{jargon}: {ran:#?}");
         }
     }
+}
+
+#[test]
+fn messages_name_flags_and_not_the_fields_of_the_http_api() {
+    let folder = Folder::connected(ECHO);
+    let id = folder.bind("acme-prod", "echo://item/one");
+    let file = folder.path().join("name");
+    std::fs::write(&file, "ann").unwrap();
+    let file = file.to_str().unwrap();
+    let own = with(&["entry", "create", "--user", "own", "--domain", "https://acme.com", "--user-name-file"], &[file]);
+    folder.run(&own).ok();
+    let commands: [(&[&str], &str); 7] = [
+        (&with(&["bind", "echo://item/two"], &PAIR), "user and domain"),
+        (&["entry", "update", &id, "--user-name-file", file], "add --unbind"),
+        (&["entry", "update", "--user", "own", "--domain", "https://acme.com", "--cache-ttl", "5m"], "--bind"),
+        (&["entry", "update", &id, "--new-user", ""], "user is required"),
+        (&["entry", "update", &id, "--tfa-method", "AUTHENTICATOR"], "authenticator method"),
+        (&["entry", "update", &id, "--bind", "nonsense"], "reference"),
+        (&["connection", "update", "--rate-limit-tier", "golden"], "rate-limit tier"),
+    ];
+    for (command, told) in commands {
+        let refused = folder.run(command).failed(4).stderr;
+        assert!(refused.contains(told), "{command:?}: {refused}");
+        for name in ["permissioned_user_id", "secret_provider_id", "secret_ref", "tfa_method", "user_name", "_ttl_"] {
+            assert!(!refused.contains(name), "{command:?}: {refused}");
+        }
+    }
+    let unknown = folder.run(&["entry", "update", &id, "--tfa-method", "PIGEON"]).failed(2);
+    assert!(!unknown.stderr.contains("tfa_method"), "{unknown:#?}");
+}
+
+#[test]
+fn the_internal_command_is_named_nowhere() {
+    let folder = Folder::with(&[]);
+    // With variables that are set, clap lists all commands in place of the help.
+    for arguments in [&[][..], &["compile"], &["compile-componen"], &["--json"]] {
+        let ran = folder.run(arguments);
+        assert_eq!(ran.code, 2, "{ran:#?}");
+        assert!(!ran.all().contains("compile-component"), "{ran:#?}");
+    }
+}
+
+#[test]
+fn a_master_key_of_the_environment_is_replaced_there() {
+    let folder = Folder::with(ECHO);
+    let new = folder.path().join("new.key");
+    let mut command = folder.keyway(&["master-key", "rotate", "--new-key-file", new.to_str().unwrap()]);
+    command.env_remove("KEYWAY_MASTER_KEY_FILE").env("KEYWAY_MASTER_KEY", MASTER_KEY);
+    let rotated = Ran::from(command.output().unwrap()).ok();
+    assert!(rotated.stdout.contains("set KEYWAY_MASTER_KEY to the content of"), "{rotated:#?}");
+    assert!(!rotated.stdout.contains("--master-key-file"), "{rotated:#?}");
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_not_said_to_be_missing_and_its_row_is_named() {
+    let folder = Folder::connected(ECHO);
+    let file = folder.path().join("name");
+    std::fs::write(&file, "ann").unwrap();
+    let create = ["entry", "create", "--user", "own", "--domain", "https://acme.com", "--json", "--user-name-file"];
+    let own = folder.run(&with(&create, &[file.to_str().unwrap()])).ok().json()["id"].as_str().unwrap().to_owned();
+    change(&folder, "UPDATE vault_entries SET sealed_credentials = zeroblob(100)").await;
+    for command in ["resolve", "entry"] {
+        let get = if command == "entry" { vec!["entry", "get", &own] } else { vec!["resolve", &own] };
+        let damaged = folder.run(&get).failed(1);
+        assert!(damaged.stderr.contains(&format!("the row {own} of the table `vault_entries`")), "{damaged:#?}");
+        assert!(damaged.stderr.contains("`keyway database check`"), "{damaged:#?}");
+    }
+    change(&folder, "UPDATE connections SET name = 'Changed'").await;
+    change(&folder, "UPDATE vault_entries SET domain = 'https://evil.example'").await;
+    for list in [["connection", "list"], ["entry", "list"], ["connection", "budget"]] {
+        let listed = folder.run(&list).ok().stdout;
+        assert!(listed.contains("damaged") && !listed.contains("There is no"), "{listed}");
+        assert!(listed.contains("`keyway database check`"), "{listed}");
+    }
+    let selected = folder.run(&["items"]).failed(3);
+    assert!(selected.stderr.contains("its row is damaged"), "{selected:#?}");
+    change(&folder, "UPDATE workspaces SET name = 'Changed'").await;
+    assert!(folder.run(&["workspace", "list"]).ok().stdout.contains("its row is damaged"));
+}
+
+#[test]
+fn a_secret_may_come_from_a_pipe_as_shells_make_them_of_a_command() {
+    let folder = Folder::with(ECHO);
+    folder.run(&["workspace", "create", "Acme"]).ok();
+    let mut command = std::process::Command::new("bash");
+    let connect = format!("exec \"$0\" connect echo --token-file <(echo {ECHO_TOKEN})");
+    command.args(["-c", &connect, env!("CARGO_BIN_EXE_keyway")]).env_clear().env("PATH", "/usr/bin:/bin");
+    command.env("HOME", folder.path()).env("KEYWAY_DATA_DIR", folder.path());
+    Ran::from(command.env("KEYWAY_MASTER_KEY_FILE", folder.key_file()).output().unwrap()).ok();
+    // What has no end is read no further than a secret can be long.
+    let endless = folder.run(&["connect", "echo", "--name", "Other", "--token-file", "/dev/zero"]).failed(4);
+    assert!(endless.stderr.contains("64 KiB"), "{endless:#?}");
 }

@@ -1,5 +1,8 @@
 //! Configuration by file, environment and flags, and `keyway config check`.
 
+use std::process::Command;
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use crate::support::{Api, Folder, MASTER_KEY, Ran, assert_without, set_mode};
@@ -57,7 +60,7 @@ fn commands_follow_the_file() {
     let file = folder.path().join("keyway.toml");
     std::fs::write(&file, "providers = \"empty\"\n").unwrap();
     let file = file.to_str().unwrap();
-    assert_eq!(folder.run(&["provider", "list", "--json", "--config", file]).ok().json(), serde_json::json!([]));
+    assert_eq!(folder.run(&["provider", "list", "--json", "--config", file]).failed(3).json(), serde_json::json!([]));
     assert_ne!(folder.run(&["provider", "list", "--json"]).ok().json(), serde_json::json!([]));
 }
 
@@ -68,13 +71,14 @@ fn a_file_that_is_wrong_ends_the_program_and_says_where() {
     for (text, told) in [
         ("listn = \"127.0.0.1:1\"", "there is no setting `listn`"),
         ("listen = [", "line 1"),
-        ("log_format = \"xml\"", "--log-format"),
-        ("connect_to = [\"nonsense\"]", "--connect-to"),
-        ("log_format = \"\"\"\nxml\n\"\"\"", "--log-format"),
+        ("log_format = \"xml\"", "'log_format': use text or json"),
+        ("connect_to = [\"nonsense\"]", "'connect_to'"),
+        ("log_format = \"\"\"\nxml\n\"\"\"", "'log_format'"),
     ] {
         std::fs::write(&file, text).unwrap();
         let ran = folder.run(&["--config", file.to_str().unwrap(), "workspace", "list"]).failed(2);
         assert!(ran.stderr.contains("keyway.toml is invalid") && ran.stderr.contains(told), "{text}: {ran:#?}");
+        assert!(!ran.stderr.contains("--"), "nobody gave a flag: {ran:#?}");
     }
     let ran = folder.run(&["--config", "missing.toml", "--json", "workspace", "list"]).failed(3);
     assert!(ran.json()["error"]["message"].as_str().unwrap().contains("missing.toml"), "{ran:#?}");
@@ -113,8 +117,9 @@ fn looking_changes_nothing_and_finds_what_is_wrong() {
     let folder = Folder::with(ECHO);
     let data = folder.path().join("new");
     let data = data.to_str().unwrap();
-    let ran = folder.run(&["config", "check", "--json", "--data-dir", data]).ok();
-    assert_eq!(finding(&ran.json(), "database"), "note");
+    let ran = folder.run(&["config", "check", "--json", "--data-dir", data]).failed(1);
+    assert_eq!(finding(&ran.json(), "database"), "wrong");
+    assert!(message(&ran.json(), "database").contains("run `keyway init`"), "{ran:#?}");
     assert!(!std::fs::exists(data).unwrap(), "nothing was made");
 
     let key = folder.key_file();
@@ -209,4 +214,125 @@ async fn the_master_key_is_checked_beside_a_server_that_runs_too() {
     let ran = Ran::from(wrong.output().unwrap()).failed(1);
     assert_eq!(finding(&ran.json(), "master key"), "wrong");
     api.get("/vault").await.ok(200);
+}
+
+/// Where nothing listens.
+const NOWHERE: &str = "http://127.0.0.1:1";
+
+#[test]
+fn what_serve_refuses_is_wrong_in_the_same_words() {
+    let folder = Folder::with(ECHO);
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let shared = folder.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    set_mode(&shared, 0o777);
+    std::fs::write(folder.path().join("socket"), "another file").unwrap();
+    let (socket, missing) = (format!("unix:{}", path("socket")), format!("unix:{}", path("missing/socket")));
+    for (what, variable, value) in [
+        ("providers", "KEYWAY_PROVIDERS", path("shared")),
+        ("providers", "KEYWAY_PROVIDERS", path("missing")),
+        ("database", "KEYWAY_DATA_DIR", path("mistyped")),
+        ("master key", "KEYWAY_MASTER_KEY_FILE", path("missing")),
+        ("certificate authorities", "KEYWAY_CA_FILE", path("missing")),
+        ("listen", "KEYWAY_LISTEN", socket),
+        ("listen", "KEYWAY_LISTEN", missing),
+    ] {
+        let run = |arguments: &[&str]| {
+            let mut command = folder.keyway(arguments);
+            // One place for all, so that it is not what fails.
+            command.env("KEYWAY_LISTEN", "127.0.0.1:0").env(variable, &value);
+            Ran::from(command.output().unwrap())
+        };
+        let checked = run(&["config", "check", "--json"]).failed(1).json();
+        assert_eq!(finding(&checked, what), "wrong", "{value}: {checked}");
+        let served = run(&["serve"]);
+        assert_ne!(served.code, 0, "{value}: {served:#?}");
+        let told = served.stderr.lines().find_map(|line| line.strip_prefix("error: ")).unwrap();
+        assert!(message(&checked, what).starts_with(told), "{value}: {checked}, and not {told}");
+    }
+}
+
+#[test]
+fn what_serve_stumbles_over_later_is_a_warning() {
+    let folder = Folder::with(ECHO);
+    let component = folder.providers().join("echo.wasm");
+    set_mode(&component, 0o666);
+    let mut command = folder.keyway(&["config", "check", "--json"]);
+    command.env("KEYWAY_PROXY", NOWHERE).env("KEYWAY_CONNECT_TO", format!("vault.example={NOWHERE}"));
+    let checked = Ran::from(command.output().unwrap()).ok().json();
+    for (what, told) in [
+        ("proxy", "http://127.0.0.1:1 does not answer"),
+        ("connect to", "http://127.0.0.1:1 does not answer"),
+        ("audit log", "is missing"),
+        ("providers", "chmod go-w"),
+    ] {
+        assert_eq!(finding(&checked, what), "warning", "{checked}");
+        assert!(message(&checked, what).contains(told), "{checked}");
+    }
+    set_mode(&component, 0o600);
+    std::fs::create_dir(folder.path().join("audit")).unwrap();
+    let checked = folder.run(&["config", "check"]).ok();
+    assert!(!checked.stdout.contains("warn "), "{checked:#?}");
+}
+
+#[test]
+fn too_little_address_space_is_refused_with_what_to_allow_and_never_halfway() {
+    let folder = Folder::with(ECHO);
+    folder.run(&["provider", "list"]).ok();
+    for mebibytes in [700, 900, 1_100, 1_300, 1_500, 1_700, 1_800, 1_900, 2_000] {
+        let limited = format!("ulimit -v {}; exec \"$0\" \"$@\"", mebibytes << 10);
+        for arguments in [&["provider", "list"][..], &["config", "check"]] {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", &limited, env!("CARGO_BIN_EXE_keyway")]).args(arguments).env_clear();
+            command.env("HOME", folder.path()).env("KEYWAY_DATA_DIR", folder.path());
+            let ran = Ran::from(command.env("KEYWAY_MASTER_KEY_FILE", folder.key_file()).output().unwrap()).failed(1);
+            assert!(ran.all().contains("Allow at least 4 GiB"), "{mebibytes} MiB: {ran:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_configuration_file_that_is_no_regular_file_or_too_large_is_refused_at_once() {
+    let folder = Folder::with(ECHO);
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let large = folder.path().join("large");
+    std::fs::File::create(&large).unwrap().set_len(1 << 40).unwrap();
+    let began = Instant::now();
+    for (file, told) in [
+        (pipe.to_str().unwrap(), "not a regular file"),
+        ("/dev/zero", "not a regular file"),
+        (large.to_str().unwrap(), "larger than 4 MiB"),
+    ] {
+        let ran = folder.run(&["workspace", "list", "--config", file]).failed(2);
+        assert!(ran.stderr.contains(file) && ran.stderr.contains(told), "{ran:#?}");
+        for command in [
+            &["provider", "inspect", file][..],
+            &["demo", "--emulator-info", file],
+            &["workspace", "list", "--master-key-file", file],
+            &["provider", "list", "--ca-file", file],
+        ] {
+            let ran = folder.run(command);
+            assert!(ran.code > 0 && ran.stderr.contains(file), "{command:?}: {ran:#?}");
+        }
+    }
+    assert!(began.elapsed() < Duration::from_secs(60), "none of them was read");
+}
+
+#[test]
+fn a_value_of_the_environment_is_blamed_on_its_variable() {
+    let folder = Folder::with(ECHO);
+    let run = |arguments: &[&str]| {
+        let mut command = folder.keyway(arguments);
+        Ran::from(command.env("KEYWAY_LOG_FORMAT", "xml").output().unwrap())
+    };
+    let ran = run(&["workspace", "list", "--json"]).failed(2);
+    assert!(ran.stderr.contains("KEYWAY_LOG_FORMAT") && !ran.stderr.contains("--log-format"), "{ran:#?}");
+    let told = ran.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(told.contains("'KEYWAY_LOG_FORMAT': use text or json"), "{told}");
+    let ran = run(&["workspace", "list", "--log-format", "yaml"]).failed(2);
+    assert!(ran.stderr.contains("--log-format"), "{ran:#?}");
+    let mut check = folder.keyway(&["config", "check", "--json"]);
+    let ran = Ran::from(check.env("KEYWAY_LISTEN", "nonsense").output().unwrap()).failed(1);
+    assert!(message(&ran.json(), "serve").contains("KEYWAY_LISTEN"), "{ran:#?}");
 }

@@ -19,6 +19,7 @@ mod cli_workspace;
 mod config;
 mod connections;
 mod demo;
+mod exit_codes;
 mod front;
 mod installation;
 mod key_rotation;

@@ -204,19 +204,31 @@ fn a_file_of_authorities_that_cannot_be_used_is_named_and_nothing_starts() {
         let mut command = folder.keyway(arguments);
         Ran::from(command.env("KEYWAY_CA_FILE", &file).output().unwrap())
     };
-    for (prepare, told) in [
-        ("true", "No such file"),
-        ("touch authority.pem", "no certificate"),
-        ("echo 'not PEM' > authority.pem", "no certificate"),
-        ("rm authority.pem; mkfifo authority.pem", "not a regular file"),
+    for (prepare, told, code) in [
+        ("true", "No such file", 3),
+        ("touch authority.pem", "no certificate", 1),
+        ("echo 'not PEM' > authority.pem", "no certificate", 1),
+        ("rm authority.pem; mkfifo authority.pem", "not a regular file", 1),
     ] {
         let prepared = Command::new("sh").args(["-c", prepare]).current_dir(folder.path()).status().unwrap();
         assert!(prepared.success());
-        let ran = with_file(&["provider", "list"]).failed(1);
+        let ran = with_file(&["provider", "list"]).failed(code);
         assert!(ran.stderr.contains("authority.pem") && ran.stderr.contains(told), "{ran:#?}");
         let ran = with_file(&["config", "check"]).failed(1);
         assert!(ran.stdout.contains("WRONG  certificate authorities"), "{ran:#?}");
     }
+}
+
+#[test]
+fn a_proxy_that_does_not_answer_is_named_while_calls_are_paused_as_well() {
+    let (folder, _) = connected("");
+    let dead = [("KEYWAY_PROXY", "http://127.0.0.1:1")];
+    let codes: Vec<_> = (0..8).map(|_| items(&folder, &dead).failed(6).json()["error"]["code"].clone()).collect();
+    assert_eq!(codes.last().unwrap(), "PROVIDER_PAUSED", "{codes:?}");
+    let paused = items(&folder, &dead).failed(6);
+    let error = &paused.json()["error"];
+    assert!(error["message"].as_str().unwrap().contains("proxy on the way to it"), "{error}");
+    assert!(error["hint"].as_str().unwrap().contains("the proxy http://127.0.0.1:1; `keyway config check`"), "{error}");
 }
 
 #[test]

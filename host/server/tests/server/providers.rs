@@ -66,7 +66,7 @@ fn of_two_files_of_one_type_the_one_that_is_not_used_is_named_with_the_reason_he
 #[test]
 fn an_empty_provider_folder_says_what_to_do() {
     let folder = Folder::with(&[]);
-    let listed = folder.run(&["provider", "list"]).ok().stdout;
+    let listed = folder.run(&["provider", "list"]).failed(3).stdout;
     let place = folder.providers().display().to_string();
     assert!(listed.contains("Put a component") && listed.contains(&place), "{listed}");
     let ran = folder.run(&["provider", "list", "--providers", "/nonexistent"]).failed(3);

@@ -333,9 +333,9 @@ fn exit_codes_say_what_became_of_a_rotation() {
     let access = |access| site.emulator.set_access("automation", VAULT, Some(access)).unwrap();
     access(VaultAccess::ReadOnly);
     let file = site.folder.path().join("new-password");
-    let skipped = site.run(&["rotation", "begin", &site.entry, "--json", "--out", file.to_str().unwrap()]).failed(5);
+    let skipped = site.run(&["rotation", "begin", &site.entry, "--json", "--out", file.to_str().unwrap()]).ok();
     assert_eq!(skipped.json()["state"], "skipped");
-    assert!(skipped.stderr.contains("Write Items") && skipped.stderr.contains("do not change"), "{skipped:#?}");
+    assert!(skipped.stderr.contains("Write Items") && skipped.stderr.contains("do not change it"), "{skipped:#?}");
     assert!(!file.exists(), "there is no password to keep");
 
     access(VaultAccess::ReadWrite);

@@ -7,7 +7,7 @@ use keyway::entries::TfaMethod;
 
 use super::CodeOptions;
 use super::target::{ConnectionOption, EntryOption, WorkspaceOption};
-use super::values::{cache_ttl, name_and_value};
+use super::values::{cache_ttl, name_and_value, tfa_method};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EntryCommand {
@@ -117,7 +117,7 @@ pub(crate) struct CreateOptions {
     pub(crate) new: NewEntry,
     /// How the second factor arrives: AUTHENTICATOR (with its own credentials), EMAIL, SMS or
     /// MAGIC_LINK
-    #[arg(long, value_name = "METHOD")]
+    #[arg(long, value_name = "METHOD", value_parser = tfa_method)]
     pub(crate) tfa_method: Option<TfaMethod>,
     /// The entry uses a passkey; an entry bound to an item cannot
     #[arg(long, conflicts_with = "reference")]
@@ -140,7 +140,7 @@ pub(crate) struct BindOptions {
     #[command(flatten)]
     pub(crate) new: NewEntry,
     /// How the second factor arrives when it does not come from the item: EMAIL, SMS or MAGIC_LINK
-    #[arg(long, value_name = "METHOD")]
+    #[arg(long, value_name = "METHOD", value_parser = tfa_method)]
     pub(crate) tfa_method: Option<TfaMethod>,
     /// Cache duration, overriding the connection's: off, seconds, or as in 5m, 1h, 24h
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
@@ -163,7 +163,7 @@ pub(crate) struct UpdateOptions {
     #[arg(long)]
     pub(crate) alias: Option<String>,
     /// How the second factor arrives: AUTHENTICATOR, EMAIL, SMS or MAGIC_LINK
-    #[arg(long, value_name = "METHOD")]
+    #[arg(long, value_name = "METHOD", value_parser = tfa_method)]
     pub(crate) tfa_method: Option<TfaMethod>,
     /// Whether the entry uses a passkey: true or false
     #[arg(long, value_name = "BOOLEAN")]

@@ -90,10 +90,6 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Run the main job on real input: connect, list, bind, resolve, serve
     Demo(DemoOptions),
-    /// Compile the component on standard input; the program runs itself this way, in a separate
-    /// process with limits
-    #[command(hide = true)]
-    CompileComponent,
 }
 
 #[derive(Debug, Subcommand)]
@@ -254,7 +250,7 @@ pub(crate) enum DatabaseCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Show every setting and its origin, and check the file, folder or address that it names;
+    /// Show every setting and its origin, and find what `serve` would refuse or stumble over;
     /// changes nothing
     Check,
 }

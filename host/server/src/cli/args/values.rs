@@ -2,6 +2,7 @@
 //! cache duration.
 
 use jiff::Timestamp;
+use keyway::entries::TfaMethod;
 use keyway::rotations::RotationState;
 use keyway::storage::UnknownName;
 use keyway_runtime::egress::{AddressRange, ApprovedDestination, DestinationError};
@@ -57,6 +58,11 @@ pub(super) fn listen(text: &str) -> Result<String, String> {
 /// A point in time, with its zone.
 pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| "write it as in 2026-11-23T18:00:00Z".to_owned())
+}
+
+/// How a second factor arrives.
+pub(super) fn tfa_method(text: &str) -> Result<TfaMethod, String> {
+    text.parse().map_err(|_: UnknownName| "use AUTHENTICATOR, EMAIL, SMS or MAGIC_LINK".to_owned())
 }
 
 /// A state of a rotation.

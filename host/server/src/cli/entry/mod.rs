@@ -48,9 +48,13 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
                 rows.extend(page.entries.into_iter().map(|entry| Row::new(entry, false)));
                 next = page.next;
                 if next.is_none() {
-                    break list(app, &rows);
+                    break;
                 }
             }
+            let none_yet = "There is no vault entry yet. `keyway entry create` creates one.";
+            let of = ("vault_entries", Some(&access));
+            let empty = select::instead_of(&rows, host.broker(), of, none_yet).await;
+            list(app, &rows, &empty)
         }
         EntryCommand::Fields(target) => {
             let selector = target.entry.selector()?;

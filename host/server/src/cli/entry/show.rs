@@ -75,8 +75,7 @@ pub(super) fn done(app: &App, entry: VaultEntry, headline: &str) -> Result<(), C
 }
 
 /// `keyway entry list`
-pub(super) fn list(app: &App, rows: &[Row]) -> Result<(), CliError> {
-    let empty = "There is no vault entry yet. `keyway entry create` creates one.";
+pub(super) fn list(app: &App, rows: &[Row], empty: &str) -> Result<(), CliError> {
     app.output.list(rows, ["USER", "DOMAIN", "ID", "CREDENTIALS", "CREATED"], empty, |table, row| {
         let entry = row.entry();
         let credentials = entry.binding().map_or("its own", |binding| &binding.reference);

@@ -71,8 +71,9 @@ pub(crate) fn fitting(limits: &mut Limits) -> wasmtime::Result<(Engine, AddressS
     };
     let mut calls = limits.concurrent_calls;
     while calls > 0 {
-        match small(calls.saturating_add(calls.max(FREE_CALLS))) {
-            Ok(_) => {
+        // Closed again at once: it only shows that there is room.
+        match small(calls.saturating_add(calls.max(FREE_CALLS))).map(drop) {
+            Ok(()) => {
                 let engine = small(calls)?;
                 limits.concurrent_calls = calls;
                 tracing::info!(

@@ -137,15 +137,16 @@ async fn reach(host: &Host<String>, port: u16, deadline: Instant) -> Result<TcpS
 }
 
 impl EgressPolicy {
-    /// The proxy and the targets of redirections that do not answer within this time, as URLs, and
-    /// why. Each is only connected to: a proxy may still refuse requests.
+    /// The proxy (`the proxy http://...`) and the redirections (`host=http://...`) behind which
+    /// nothing answers within this time, and why. Each is only connected to: a proxy may still
+    /// refuse requests.
     pub async fn unreachable(&self, time: Duration) -> Vec<(String, ProxyFault)> {
-        let proxy = self.proxy.iter().map(|proxy| (proxy.to_string(), &proxy.host, proxy.port));
+        let proxy = self.proxy.iter().map(|proxy| (format!("the proxy {proxy}"), &proxy.host, proxy.port));
         let targets = self.connect_to.iter().map(ConnectTo::target);
         let deadline = Instant::now() + time;
-        let tried = proxy.chain(targets).map(async |(url, host, port)| {
+        let tried = proxy.chain(targets).map(async |(name, host, port)| {
             let reached = tokio::time::timeout_at(deadline, reach(host, port, deadline)).await;
-            Some((url, reached.unwrap_or(Err(ProxyFault::Timeout)).err()?))
+            Some((name, reached.unwrap_or(Err(ProxyFault::Timeout)).err()?))
         });
         join_all(tried).await.into_iter().flatten().collect()
     }

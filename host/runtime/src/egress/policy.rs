@@ -183,10 +183,9 @@ impl ConnectTo {
         self.from_host == *host && self.from_port.is_none_or(|own| own == port)
     }
 
-    /// Where it leads: as a URL, and its host and port.
+    /// The rule, and the host and port that it leads to.
     pub(super) fn target(&self) -> (String, &Host<String>, u16) {
-        let url = format!("{}://{}:{}", self.to_scheme.as_str(), self.to_host, self.to_port);
-        (url, &self.to_host, self.to_port)
+        (self.to_string(), &self.to_host, self.to_port)
     }
 }
 

@@ -103,11 +103,9 @@ async fn checks(app: &App, config: &HostConfig) -> Vec<Check> {
         }
         Err(error) => checks.push(Check::new("sandbox", wrong(error))),
     }
-    for (url, fault) in config.egress.unreachable(REACHABLE_WITHIN).await {
-        let is_proxy = config.egress.proxy.as_ref().is_some_and(|proxy| proxy.to_string() == url);
-        let what = if is_proxy { "proxy" } else { "connect to" };
-        let told = format!("{url} does not answer: {fault}; start it, or correct the setting");
-        checks.push(Check::new(what, (Finding::Warning, told)));
+    for (name, fault) in config.egress.unreachable(REACHABLE_WITHIN).await {
+        let told = format!("{name} does not answer: {fault}; start the server there, or correct the setting");
+        checks.push(Check::new("outgoing", (Finding::Warning, told)));
     }
     match &app.settings.serve {
         Ok(serve) => checks.extend(serving(serve).await),

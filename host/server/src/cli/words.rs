@@ -1,10 +1,10 @@
-//! Errors in the words of the command line. The library's own words are plain; only those that the
-//! HTTP API has given their names to are said with the names of flags.
+//! Errors in the words of the command line: with the names of its flags.
 
+use keyway::entries::NoTfaCode;
 use keyway::{BrokerError, ErrorKind};
 
-/// What the HTTP API calls it, and the command line. Longer texts first: they contain the others.
-const WORDS: [(&str, &str); 14] = [
+/// What the library or the HTTP API calls it, and the command line. Longer texts first: they contain the others.
+const WORDS: [(&str, &str); 19] = [
     (
         "to give it credentials of its own, send secret_provider_id and secret_ref as null in the same request",
         "add --unbind to give it credentials of its own",
@@ -25,17 +25,22 @@ const WORDS: [(&str, &str); 14] = [
     ("tfa_secret", "--tfa-secret-file"),
     ("tfa_method", "--tfa-method"),
     ("cannot include password", "cannot include --password-file"),
+    ("the rate-limit tier", "--rate-limit-tier"),
+    ("the further fields", "--further"),
+    ("the second-factor method", "--tfa-method"),
+    ("the authenticator method", "--tfa-method AUTHENTICATOR"),
+    ("the second factor's secret", "--tfa-secret-file"),
 ];
 
 /// The message of an error.
 pub(super) fn in_flags(error: &BrokerError) -> String {
     let message = error.to_string();
     // No other kind repeats a field's name, and a provider's words stay as they are.
-    match error.kind() {
-        ErrorKind::Invalid | ErrorKind::NotEncrypted if error.provider_error().is_none() => {
-            WORDS.iter().fold(message, |message, (name, flag)| message.replace(name, flag))
-        }
-        _ => message,
+    let names_fields = matches!(error.kind(), ErrorKind::Invalid | ErrorKind::NotEncrypted)
+        || matches!(error, BrokerError::NoTfaCode(NoTfaCode::NoSecondFactor | NoTfaCode::Method(_)));
+    match names_fields && error.provider_error().is_none() {
+        true => WORDS.iter().fold(message, |message, (name, flag)| message.replace(name, flag)),
+        false => message,
     }
 }
 

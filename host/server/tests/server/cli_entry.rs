@@ -104,7 +104,7 @@ fn what_is_wrong_is_said_before_anything_is_stored() {
     let folder = Folder::connected(ECHO);
     folder.bind("acme-prod", "echo://item/one");
     let cases: [(&[&str], i32, &str); 9] = [
-        (&["--password-file", "-"], 4, "provider-backed vault entries cannot include password"),
+        (&["--password-file", "-"], 4, "provider-backed vault entries cannot include --password-file"),
         (&["--tfa-method", "AUTHENTICATOR"], 4, "AUTHENTICATOR is not available"),
         (&["--passkey", "true"], 4, "passkey, but not both"),
         (&["--set", "cookies=[]"], 2, "--set-file cookies=FILE"),

@@ -110,7 +110,8 @@ fn the_configuration_is_checked_for_rate_limit_tiers_that_no_provider_has() {
 #[test]
 fn a_missing_file_is_exit_code_3_wherever_it_is_named() {
     let folder = Folder::connected(ECHO);
-    let missing = "/nonexistent/file";
+    let (missing, token) = ("/nonexistent/file", folder.key_file());
+    let token = token.to_str().unwrap();
     let commands: [&[&str]; 12] = [
         &["workspace", "list", "--config", missing],
         &["workspace", "list", "--old-master-key-file", missing],
@@ -120,7 +121,7 @@ fn a_missing_file_is_exit_code_3_wherever_it_is_named() {
         &["audit", "verify", "--root", missing],
         &["provider", "inspect", missing],
         &["items", "--ca-file", missing],
-        &["connect", "echo", "--name", "New", "--token-file", "/dev/null", "--authorities", missing],
+        &["connect", "echo", "--name", "New", "--token-file", token, "--authorities", missing],
         &["rotation", "show", "25290e80-bbd5-41b3-861e-dea30cc26e27", "--out", missing],
         &["demo", "--emulator-info", missing],
         &["serve", "--listen", "127.0.0.1:0", "--tls-certificate", missing, "--tls-key", missing],
@@ -165,9 +166,9 @@ fn messages_name_flags_and_not_the_fields_of_the_http_api() {
         (&["entry", "update", &id, "--user-name-file", file], "add --unbind"),
         (&["entry", "update", "--user", "own", "--domain", "https://acme.com", "--cache-ttl", "5m"], "--bind"),
         (&["entry", "update", &id, "--new-user", ""], "user is required"),
-        (&["entry", "update", &id, "--tfa-method", "AUTHENTICATOR"], "authenticator method"),
+        (&["entry", "update", &id, "--tfa-method", "AUTHENTICATOR"], "--tfa-method AUTHENTICATOR is not available"),
         (&["entry", "update", &id, "--bind", "nonsense"], "reference"),
-        (&["connection", "update", "--rate-limit-tier", "golden"], "rate-limit tier"),
+        (&["connection", "update", "--rate-limit-tier", "golden"], "--rate-limit-tier must be"),
     ];
     for (command, told) in commands {
         let refused = folder.run(command).failed(4).stderr;

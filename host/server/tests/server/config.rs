@@ -261,14 +261,14 @@ fn what_serve_stumbles_over_later_is_a_warning() {
     command.env("KEYWAY_PROXY", NOWHERE).env("KEYWAY_CONNECT_TO", format!("vault.example={NOWHERE}"));
     let checked = Ran::from(command.output().unwrap()).ok().json();
     for (what, told) in [
-        ("proxy", "http://127.0.0.1:1 does not answer"),
-        ("connect to", "http://127.0.0.1:1 does not answer"),
+        ("outgoing", "the proxy http://127.0.0.1:1 does not answer"),
         ("audit log", "is missing"),
         ("providers", "chmod go-w"),
     ] {
         assert_eq!(finding(&checked, what), "warning", "{checked}");
         assert!(message(&checked, what).contains(told), "{checked}");
     }
+    assert!(checked.to_string().contains("vault.example=http://127.0.0.1:1 does not answer"), "{checked}");
     set_mode(&component, 0o600);
     std::fs::create_dir(folder.path().join("audit")).unwrap();
     let checked = folder.run(&["config", "check"]).ok();

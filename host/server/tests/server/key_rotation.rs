@@ -29,7 +29,7 @@ fn the_master_key_is_replaced_and_the_old_one_is_refused_in_a_sentence_that_says
     std::fs::rename(&new, &key).unwrap();
     folder.run(&["workspace", "list"]).ok();
 
-    let again = folder.run(&["master-key", "rotate", "--new-key-file", key.to_str().unwrap()]).failed(1);
+    let again = folder.run(&["master-key", "rotate", "--new-key-file", key.to_str().unwrap()]).failed(4);
     assert!(again.stderr.contains("already uses the new master key"), "{again:#?}");
 }
 

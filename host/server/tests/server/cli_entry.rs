@@ -123,5 +123,5 @@ fn what_is_wrong_is_said_before_anything_is_stored() {
     folder.run(&["entry", "code", "25290e80-bbd5-41b3-861e-dea30cc26e27"]).failed(3);
     folder.run(&["entry", "create", "--user", "b", "--domain", "https://acme.com", "--tfa-method", "SMS"]).ok();
     let ran = folder.run(&["entry", "code", "--user", "b", "--domain", "https://acme.com"]).failed(4);
-    assert!(ran.stderr.contains("tfa_method SMS"), "{ran:#?}");
+    assert!(ran.stderr.contains("--tfa-method SMS"), "{ran:#?}");
 }

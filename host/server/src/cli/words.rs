@@ -3,7 +3,8 @@
 use keyway::entries::NoTfaCode;
 use keyway::{BrokerError, ErrorKind};
 
-/// What the library or the HTTP API calls it, and the command line. Longer texts first: they contain the others.
+/// What the library or the HTTP API calls it, and the command line. Longer texts first: they
+/// contain the others.
 const WORDS: [(&str, &str); 19] = [
     (
         "to give it credentials of its own, send secret_provider_id and secret_ref as null in the same request",

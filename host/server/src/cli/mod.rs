@@ -31,12 +31,12 @@ pub(crate) mod secret_input;
 pub(crate) mod select;
 mod serve;
 pub(crate) mod settings;
+mod usage;
 mod words;
 mod workspace;
 
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use keyway::ErrorKind;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -48,6 +48,7 @@ use config_file::ConfigFile;
 use exit::CliError;
 use output::Output;
 use settings::Settings;
+use usage::{argument_of, first_line, is_stray_value, with_escapes, with_origin, with_own_usage, without_variables};
 
 /// The only argument of a program that compiles the component on its standard input, and is no
 /// command: the program runs itself this way, in a separate process with limits.
@@ -99,59 +100,6 @@ fn parse() -> Result<(ArgMatches, Cli, Option<ConfigFile>), ExitCode> {
     Ok((matches, cli, Some(file)))
 }
 
-/// With escapes in a value that it repeats, so that the value cannot break its line.
-fn with_escapes(mut error: clap::Error) -> clap::Error {
-    let escaped = match error.get(ContextKind::InvalidValue) {
-        Some(ContextValue::String(value)) if value.contains(char::is_control) => value.escape_debug().to_string(),
-        _ => return error,
-    };
-    error.insert(ContextKind::InvalidValue, ContextValue::String(escaped));
-    error
-}
-
-/// The argument that an error is about, as the error names it.
-fn argument_of(error: &clap::Error) -> Option<&str> {
-    match error.get(ContextKind::InvalidArg)? {
-        ContextValue::String(argument) => Some(argument),
-        _ => None,
-    }
-}
-
-/// The same command line without the environment.
-fn without_variables(command: clap::Command) -> clap::Command {
-    command.mut_args(|arg| arg.env(clap::builder::Resettable::Reset)).mut_subcommands(without_variables)
-}
-
-/// With the name of the variable, or of the key of the configuration file, in place of the flag
-/// that was not given.
-fn with_origin(mut error: clap::Error) -> clap::Error {
-    fn find(command: &clap::Command, flag: &str) -> Option<clap::Arg> {
-        let own = command.get_arguments().find(|arg| arg.to_string() == flag);
-        own.cloned().or_else(|| command.get_subcommands().find_map(|below| find(below, flag)))
-    }
-    let mut all = Cli::command();
-    all.build();
-    if let Some(arg) = argument_of(&error).and_then(|flag| find(&all, flag)) {
-        let variable = arg.get_env().filter(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-        let name = variable.unwrap_or(std::ffi::OsStr::new(arg.get_id().as_str())).to_string_lossy().into_owned();
-        error.insert(ContextKind::InvalidArg, ContextValue::String(name));
-    }
-    error
-}
-
-/// With the usage of the command as `--help` shows it. That of clap also lists what the environment
-/// has set, as if it had been typed.
-fn with_own_usage(mut error: clap::Error) -> clap::Error {
-    if error.get(ContextKind::Usage).is_some() {
-        let mut all = args::command(None);
-        all.build();
-        let below = |at: &clap::Command, word| at.find_subcommand(word).cloned();
-        let mut named = std::env::args_os().skip(1).fold(all, |at, word| below(&at, word).unwrap_or(at));
-        error.insert(ContextKind::Usage, ContextValue::StyledStr(named.render_usage()));
-    }
-    error
-}
-
 /// Help and the version go to standard output and are not a failure. Any other error is printed in
 /// clap's form, and also as data where `--json` was given.
 fn not_a_command(error: &clap::Error) -> ExitCode {
@@ -169,24 +117,6 @@ fn not_a_command(error: &clap::Error) -> ExitCode {
         let _ = Output { json: true }.json_line(&serde_json::json!({ "error": told }));
     }
     ExitCode::from(told.exit as u8)
-}
-
-/// Whether it would repeat a text that stands where none belongs, such as a token.
-fn is_stray_value(error: &clap::Error) -> bool {
-    let argument = error.get(ContextKind::InvalidArg);
-    error.kind() == clap::error::ErrorKind::UnknownArgument
-        && matches!(argument, Some(ContextValue::String(text)) if !text.starts_with('-'))
-}
-
-/// The error in one line, with the values that are possible.
-fn first_line(error: &clap::Error) -> String {
-    let message = error.to_string();
-    let first = message.lines().next().unwrap_or_default();
-    let first = first.strip_prefix("error: ").unwrap_or(first);
-    match error.get(ContextKind::ValidValue) {
-        Some(ContextValue::Strings(values)) if !values.is_empty() => format!("{first}: use {}", values.join(" or ")),
-        _ => first.to_owned(),
-    }
 }
 
 fn run(app: &App, command: Command) -> Result<(), CliError> {

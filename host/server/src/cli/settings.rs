@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::args::{self, Cli};
 use super::config_file::ConfigFile;
 use super::proxy;
+use super::usage::{first_line, with_origin};
 use crate::config::{HostConfig, MasterKeySource, ServeConfig};
 
 /// The origin of a setting, strongest first.
@@ -65,7 +66,7 @@ impl Settings {
         let serve = match cli.map(|cli| cli.command) {
             Ok(args::Command::Serve(options)) => options.config(),
             Ok(_) => Err("`serve` was read as another command".to_owned()),
-            Err(error) => Err(super::first_line(&super::with_origin(error))),
+            Err(error) => Err(first_line(&with_origin(error))),
         };
         Self { file: file.map(|file| file.path), settings, serve }
     }

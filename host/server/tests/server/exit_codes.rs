@@ -1,5 +1,5 @@
-//! The exit codes of `docs/src/reference/exit-codes.md`: one table of commands and their codes. What
-//! needs a server or a secret manager that fails is in `resolving.rs`, `rotations.rs` and
+//! The exit codes of `docs/src/reference/exit-codes.md`: one table of commands and their codes.
+//! What needs a server or a secret manager that fails is in `resolving.rs`, `rotations.rs` and
 //! `budgets.rs`.
 
 use crate::cli_database::change;

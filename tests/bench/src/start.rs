@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use keyway_e2e::component;
 
 use crate::report::{Report, Row};
@@ -17,6 +17,7 @@ pub(crate) fn measure(report: &mut Report, quick: usize) -> Result<()> {
     let providers = folder.path().join("providers");
     fs::create_dir(&providers)?;
     fs::write(providers.join("onepassword.wasm"), component("onepassword")?)?;
+    ensure!(installed(folder.path())?.arg("init").stdout(Stdio::null()).status()?.success(), "keyway init failed");
 
     let (cold, server) = serve(folder.path())?;
     drop(server);
@@ -26,7 +27,7 @@ pub(crate) fn measure(report: &mut Report, quick: usize) -> Result<()> {
         drop(server);
         warm.push(time);
         let start = Instant::now();
-        keyway(folder.path())?.arg("--version").stdout(Stdio::null()).status()?;
+        installed(folder.path())?.arg("--version").stdout(Stdio::null()).status()?;
         version.push(start.elapsed());
     }
     let (warm, version) = (median(&mut warm), median(&mut version));
@@ -40,9 +41,16 @@ pub(crate) fn measure(report: &mut Report, quick: usize) -> Result<()> {
     Ok(())
 }
 
+/// The program with its data and its key.
+fn installed(folder: &Path) -> Result<Command> {
+    let mut command = keyway(folder)?;
+    command.env("KEYWAY_MASTER_KEY_FILE", folder.join("master.key"));
+    Ok(command)
+}
+
 /// Starts the server and waits until it says that it listens.
 fn serve(folder: &Path) -> Result<(Duration, Process)> {
-    let mut command = keyway(folder)?;
+    let mut command = installed(folder)?;
     command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--log", "off"]);
     let start = Instant::now();
     let server = Process::start(command)?;

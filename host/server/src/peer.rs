@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::task::futures::TaskLocalFuture;
 use tokio::time::Instant;
 
@@ -20,6 +21,7 @@ tokio::task_local! {
 #[derive(Debug)]
 pub(crate) struct Peer {
     is_local: bool,
+    ending: Notify,
     state: Mutex<State>,
 }
 
@@ -54,7 +56,7 @@ impl Peer {
         let state =
             State { working: 0, known: false, multiplexed: false, moved: Instant::now(), head: None, pieces: false };
         let is_local = address.is_none_or(|address| address.to_canonical().is_loopback());
-        Arc::new(Self { is_local, state: Mutex::new(state) })
+        Arc::new(Self { is_local, ending: Notify::new(), state: Mutex::new(state) })
     }
 
     /// Runs its connection, or a request of it.
@@ -75,6 +77,16 @@ impl Peer {
     /// Whether it may have several answers to read at a time.
     pub(crate) fn is_multiplexed(&self) -> bool {
         self.state.lock().multiplexed
+    }
+
+    /// Its connection is to end after the request in flight.
+    pub(crate) fn ends(&self) {
+        self.ending.notify_one();
+    }
+
+    /// Waits until its connection is to end. One request at a time may wait.
+    pub(crate) async fn ended(&self) {
+        self.ending.notified().await;
     }
 
     /// It has presented a valid key.

@@ -287,7 +287,8 @@ where
             .initial_connection_window_size(of_connection)
             // The table would keep API keys for as long as the connection is open.
             .header_table_size(0);
-        peer.scope(to_its_end(builder.serve_connection(stream, service), ending)).await;
+        let connection = builder.serve_connection(stream, service);
+        peer.clone().scope(to_its_end(connection, ending, &peer)).await;
     } else {
         let mut builder = http1::Builder::new();
         // This module has time limits of its own. A client that closes its sending side still gets
@@ -296,15 +297,21 @@ where
         let of_peer = peer.clone();
         let read_to_end = move |request: Request<Incoming>| request.map(|body| ReadToEnd::new(body, of_peer.clone()));
         let service = TowerToHyperService::new(router.map_request(read_to_end));
-        peer.scope(to_its_end(builder.serve_connection(stream, service), ending)).await;
+        let connection = builder.serve_connection(stream, service);
+        peer.clone().scope(to_its_end(connection, ending, &peer)).await;
     }
 }
 
-async fn to_its_end<E: std::fmt::Display>(connection: impl GracefulConnection<Error = E>, mut ending: Ending) {
+async fn to_its_end<E: std::fmt::Display>(
+    connection: impl GracefulConnection<Error = E>,
+    mut ending: Ending,
+    peer: &Peer,
+) {
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         _ = ending.changed() => {
+            peer.ends();
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -75,9 +75,10 @@ impl Drop for ReadToEnd {
         {
             let peer = self.peer.clone();
             runtime.spawn(async move {
-                if timeout(PATIENCE, discard(body)).await.is_ok() {
+                tokio::select! {
                     // What has arrived since the answer was no head of a request.
-                    peer.rests();
+                    discarded = timeout(PATIENCE, discard(body)) => if discarded.is_ok() { peer.rests() },
+                    () = peer.ended() => {}
                 }
             });
         }

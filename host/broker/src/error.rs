@@ -50,7 +50,7 @@ pub enum BrokerError {
     },
     /// There is no such thing in the caller's workspace. Things of other workspaces are answered in
     /// the same way.
-    #[error("there is no such {0} in this workspace")]
+    #[error("there is no such {thing}{place}", thing = .0, place = .0.place())]
     NotFound(Thing),
     /// An entry for the same user and domain exists.
     #[error("a vault entry for this user and domain already exists; update that one instead")]
@@ -321,6 +321,16 @@ pub enum Thing {
     Rotation,
     /// A damaged row.
     DamagedRow,
+}
+
+impl Thing {
+    /// Where it was looked for.
+    fn place(self) -> &'static str {
+        match self {
+            Self::Workspace | Self::DamagedRow => "",
+            Self::ApiKey | Self::Connection | Self::Entry | Self::Rotation => " in this workspace",
+        }
+    }
 }
 
 impl fmt::Display for Thing {

@@ -40,6 +40,14 @@ pub(super) async fn run(app: &App, folder: PathBuf) -> Result<(), CliError> {
         return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, "it already exists; name a new folder")));
     }
     let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED)) {
+        let message = format!("{} has a name that marks unfinished backups; name it otherwise", folder.display());
+        return Err(CliError::new(ErrorKind::Invalid, message));
+    }
+    if !parent.is_dir() {
+        let message = format!("cannot make a backup in {}: there is no folder {}", folder.display(), parent.display());
+        return Err(CliError::new(ErrorKind::NotFound, message).hint("create that folder, or name another place"));
+    }
     refuse_inside(&config, parent, &folder)?;
     remove_leftovers(parent);
     // Private, on the same file system, and removed unless it becomes the backup.

@@ -220,6 +220,10 @@ async fn database_and_key(config: &HostConfig) -> (Found, Found) {
     let file = config.database();
     let found = match (installation::check(config), std::fs::metadata(&file)) {
         (Err(error), _) => wrong(error),
+        (Ok(()), Ok(found)) if !found.is_file() => {
+            let told = format!("{} is no regular file; name another data folder, or remove it", file.display());
+            return ((Finding::Wrong, told), (Finding::Note, "not tried, without a database".to_owned()));
+        }
         (Ok(()), Ok(found)) => (Finding::Good, format!("{}, {} KiB", file.display(), found.len().div_ceil(1_024))),
         (Ok(()), Err(error)) => (Finding::Wrong, format!("{}: {error}", file.display())),
     };

@@ -21,7 +21,7 @@ pub(super) async fn run(app: &App, command: KeyCommand) -> Result<(), CliError> 
             let scopes: Scopes = scopes.into_iter().collect();
             let created = host.broker().api_keys().create(&access, &name, scopes).await?;
             let created = Created::from(created);
-            app.output.result(&created, |out| {
+            app.output.result_with_a_key(&created, |out| {
                 writeln!(out, "Created the API key {}.", printable(&created.key.name))?;
                 let (id, key) = (created.key.id.to_string(), created.api_key.expose_secret());
                 facts(out, &[("id", &id), ("API key", key), ("allows", &created.key.scopes)])?;

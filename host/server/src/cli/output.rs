@@ -40,14 +40,35 @@ pub(crate) struct Output {
 
 impl Output {
     /// Prints the result of a command: the data, or the text that `show` writes. A reader that
-    /// closes the pipe has seen enough. Any other write error fails the command: a key that is
-    /// shown only once may be lost.
+    /// closes the pipe has seen enough. Any other write error fails the command.
     pub(crate) fn result(
         self,
         data: &(impl Serialize + ?Sized),
         show: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), CliError> {
-        written(if self.json { self.json_line(data) } else { Self::text(show) })
+        written(self.shown(data, show))
+    }
+
+    /// The same for a result with an API key, which is shown only once: a reader that closes the
+    /// pipe has lost it.
+    pub(crate) fn result_with_a_key(
+        self,
+        data: &(impl Serialize + ?Sized),
+        show: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), CliError> {
+        let lost = |error| {
+            not_written(&error)
+                .hint("the API key is lost; `keyway key revoke` ends it, `keyway key create` makes another")
+        };
+        self.shown(data, show).map_err(lost)
+    }
+
+    fn shown(
+        self,
+        data: &(impl Serialize + ?Sized),
+        show: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.json { self.json_line(data) } else { Self::text(show) }
     }
 
     /// Writes exactly these bytes.
@@ -114,13 +135,14 @@ impl Output {
 /// How writing a result ended.
 fn written(result: io::Result<()>) -> Result<(), CliError> {
     match result {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            let message =
-                format!("the command succeeded, but its result cannot be written to standard output: {error}");
-            Err(CliError::new(ErrorKind::Internal, message))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(not_written(&error)),
         _ => Ok(()),
     }
+}
+
+fn not_written(error: &io::Error) -> CliError {
+    let message = format!("the command succeeded, but its result cannot be written to standard output: {error}");
+    CliError::new(ErrorKind::Internal, message)
 }
 
 /// The text with characters that could control a terminal made visible.

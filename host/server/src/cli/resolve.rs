@@ -23,7 +23,7 @@ pub(super) async fn run(app: &App, options: ResolveOptions) -> Result<(), CliErr
     };
     if options.raw && (options.fields.len() + options.further.len() != 1 || app.output.json) {
         return Err(CliError::usage(
-            "--raw writes one value and no document; name it with --field or --further, without --json",
+            "--raw writes one value and no document; name it with --fields or --further, without --json",
         ));
     }
     let mut request = ResolveRequest::new(entry).fields(asked).further(options.further).code(options.code.into());

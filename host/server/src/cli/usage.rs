@@ -66,13 +66,16 @@ pub(super) fn is_stray_value(error: &clap::Error) -> bool {
         && matches!(argument, Some(ContextValue::String(text)) if !text.starts_with('-'))
 }
 
-/// The error in one line, with the values that are possible.
+/// The error in one line, with the arguments that are missing or the values that are possible.
 pub(super) fn first_line(error: &clap::Error) -> String {
     let message = error.to_string();
     let first = message.lines().next().unwrap_or_default();
     let first = first.strip_prefix("error: ").unwrap_or(first);
-    match error.get(ContextKind::ValidValue) {
-        Some(ContextValue::Strings(values)) if !values.is_empty() => format!("{first}: use {}", values.join(" or ")),
+    match (error.get(ContextKind::ValidValue), error.get(ContextKind::InvalidArg)) {
+        (Some(ContextValue::Strings(values)), _) if !values.is_empty() => {
+            format!("{first}: use {}", values.join(" or "))
+        }
+        (_, Some(ContextValue::Strings(missing))) if first.ends_with(':') => format!("{first} {}", missing.join(", ")),
         _ => first.to_owned(),
     }
 }

@@ -32,7 +32,7 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
             new.external_id = external_id;
             let created = host.broker().workspaces().create(new, scopes).await?;
             let created = Created::from((created, scopes));
-            app.output.result(&created, |out| {
+            app.output.result_with_a_key(&created, |out| {
                 writeln!(out, "Created the workspace {}.", printable(&created.workspace.name))?;
                 facts(
                     out,

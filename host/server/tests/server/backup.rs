@@ -113,7 +113,11 @@ fn a_backup_needs_no_master_key_and_never_takes_the_place_of_anything() {
     assert_eq!(refused.json()["error"]["code"], "CONFLICT");
     assert_eq!(std::fs::read_to_string(&there).unwrap(), "kept");
     let missing = places.path().join("no/folder");
-    folder.run(&["backup", missing.to_str().unwrap()]).failed(4);
+    let refused = folder.run(&["backup", missing.to_str().unwrap()]).failed(3);
+    assert!(refused.stderr.contains("create that folder") && !refused.stderr.contains(".keyway"), "{refused:#?}");
+    let unfinished = places.path().join(".keyway-backup-mine");
+    let refused = folder.run(&["backup", unfinished.to_str().unwrap()]).failed(4);
+    assert!(refused.stderr.contains("name it otherwise"), "{refused:#?}");
 
     std::fs::remove_file(folder.key_file()).unwrap();
     let new = places.path().join("new");

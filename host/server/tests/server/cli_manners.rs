@@ -13,6 +13,31 @@ fn with<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
+fn a_key_that_nobody_reads_is_told_to_be_lost_and_other_results_are_not_missed() {
+    let folder = Folder::connected(ECHO);
+    let unread = |arguments: &[&str]| {
+        let mut child = folder.keyway(arguments).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    assert_eq!(unread(&["key", "list"]), (Some(0), String::new()));
+    for arguments in [&["key", "create", "agent"][..], &["workspace", "create", "Other", "--json"]] {
+        let (code, told) = unread(arguments);
+        assert!(code == Some(1) && told.contains("the API key is lost") && told.contains("key revoke"), "{told}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_named_in_data_too() {
+    let folder = Folder::with(ECHO);
+    let told = folder.run(&["resolve", "--user", "acme-prod", "--json"]).failed(2).json();
+    assert!(told["error"]["message"].as_str().unwrap().contains("--domain"), "{told}");
+    let told = folder.run(&["connect", "--set-file", "token"]).failed(2);
+    assert!(told.stderr.contains("NAME=FILE"), "{told:#?}");
+}
+
+#[test]
 fn an_entry_without_any_content_is_refused() {
     let folder = Folder::with(ECHO);
     folder.run(&["workspace", "create", "Acme"]).ok();
@@ -84,7 +109,7 @@ fn a_server_finds_faults_of_its_command_line_before_it_opens_anything() {
         (&["--listen", "0.0.0.0:0"], 1, "insecure_plain_http"),
         (&["--listen", "127.0.0.1:0", "--metrics-listen", &address], 1, "cannot listen at"),
         (&["--listen", "127.0.0.1:0", "--tls-certificate", "no.pem", "--tls-key", "no.key"], 3, "no.pem"),
-        (&["--listen", "127.0.0.1:0", "--tls-key", "no.key"], 2, "tls_certificate"),
+        (&["--listen", "127.0.0.1:0", "--tls-key", "no.key"], 2, "--tls-certificate"),
     ];
     for (options, code, words) in faults {
         let ran = folder.run(&with(&["serve", "--providers", "/nonexistent"], options)).failed(code);

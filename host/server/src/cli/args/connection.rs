@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::target::{ConnectionTarget, WorkspaceOption};
-use super::values::{cache_ttl, name_and_value};
+use super::values::{cache_ttl, name_and_file, name_and_value};
 
 /// Where the settings of a connection come from.
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ pub(crate) struct SettingOptions {
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub(crate) set: Vec<(String, String)>,
     /// A setting, secret or not, from a file; repeatable
-    #[arg(long = "set-file", value_name = "NAME=FILE", value_parser = name_and_value)]
+    #[arg(long = "set-file", value_name = "NAME=FILE", value_parser = name_and_file)]
     pub(crate) set_file: Vec<(String, String)>,
 }
 

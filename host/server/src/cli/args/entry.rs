@@ -7,7 +7,7 @@ use keyway::entries::TfaMethod;
 
 use super::CodeOptions;
 use super::target::{ConnectionOption, EntryOption, WorkspaceOption};
-use super::values::{cache_ttl, name_and_value, tfa_method};
+use super::values::{cache_ttl, name_and_file, name_and_value, tfa_method};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EntryCommand {
@@ -104,7 +104,7 @@ pub(crate) struct AttributeOptions {
     /// An attribute from a file, for example cookies=cookies.json; required for secret attributes.
     /// The address of a custom proxy (proxy_value with proxy_setting=custom) is encrypted.
     /// Repeatable
-    #[arg(long, value_name = "NAME=FILE", value_parser = name_and_value)]
+    #[arg(long, value_name = "NAME=FILE", value_parser = name_and_file)]
     pub(crate) set_file: Vec<(String, String)>,
 }
 

@@ -184,7 +184,7 @@ pub(crate) struct ResolveOptions {
     /// Show the password and further fields
     #[arg(long)]
     pub(crate) reveal: bool,
-    /// Write exactly the bytes of one value and nothing else, for scripts; with --field or
+    /// Write exactly the bytes of one value and nothing else, for scripts; with --fields or
     /// --further
     #[arg(long)]
     pub(crate) raw: bool,

@@ -53,7 +53,7 @@ impl ServeOptions {
                 client_ca: self.tls_client_ca.clone(),
             }),
             (None, None) if self.tls_client_ca.is_none() => None,
-            _ => return Err("TLS needs both tls_certificate and tls_key; set both, or none of the three".to_owned()),
+            _ => return Err("TLS needs both --tls-certificate and --tls-key (tls_certificate and tls_key in a file); --tls-client-ca works only with them".to_owned()),
         };
         let mut config = ServeConfig::new(&self.listen);
         config.metrics_listen.clone_from(&self.metrics_listen);

@@ -10,16 +10,21 @@ use keyway_runtime::egress::{AddressRange, ApprovedDestination, DestinationError
 use crate::serve::listen::UNIX;
 
 pub(super) fn name_and_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write it as NAME=VALUE".to_owned()),
-    }
+    pair(text).ok_or_else(|| "write it as NAME=VALUE".to_owned())
+}
+
+pub(super) fn name_and_file(text: &str) -> Result<(String, String), String> {
+    pair(text).ok_or_else(|| "write it as NAME=FILE".to_owned())
+}
+
+fn pair(text: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty())?;
+    Some((name.to_owned(), value.to_owned()))
 }
 
 /// A provider type with its default tier.
 pub(super) fn provider_and_tier(text: &str) -> Result<(String, String), String> {
-    let pair = name_and_value(text).ok().filter(|(_, tier)| !tier.is_empty());
-    pair.ok_or_else(|| "write it as TYPE=TIER".to_owned())
+    pair(text).filter(|(_, tier)| !tier.is_empty()).ok_or_else(|| "write it as TYPE=TIER".to_owned())
 }
 
 /// What may have a private address: one destination, or a range of addresses for all of them.

@@ -39,6 +39,8 @@ struct State {
     head: Option<Instant>,
     /// Whether a head arrived in pieces.
     pieces: bool,
+    /// How many requests were answered whose bodies it still sends, as far as is known.
+    unread: usize,
 }
 
 /// How long a connection may take.
@@ -53,8 +55,15 @@ pub(crate) struct Patience {
 impl Peer {
     /// `address` is `None` for a Unix socket.
     pub(crate) fn new(address: Option<IpAddr>) -> Arc<Self> {
-        let state =
-            State { working: 0, known: false, multiplexed: false, moved: Instant::now(), head: None, pieces: false };
+        let state = State {
+            working: 0,
+            known: false,
+            multiplexed: false,
+            moved: Instant::now(),
+            head: None,
+            pieces: false,
+            unread: 0,
+        };
         let is_local = address.is_none_or(|address| address.to_canonical().is_loopback());
         Arc::new(Self { is_local, ending: Notify::new(), state: Mutex::new(state) })
     }
@@ -97,7 +106,7 @@ impl Peer {
     /// Bytes of it have arrived.
     pub(crate) fn sent(&self) {
         let mut state = self.state.lock();
-        if state.working == 0 && !state.multiplexed {
+        if state.working == 0 && !state.multiplexed && state.unread == 0 {
             state.pieces |= state.head.is_some();
             state.head.get_or_insert_with(Instant::now);
         }
@@ -113,6 +122,19 @@ impl Peer {
     /// It has taken bytes of an answer.
     pub(crate) fn took(&self) {
         self.state.lock().moved = Instant::now();
+    }
+
+    /// What it sends until [`has_sent_all`](Self::has_sent_all) is the body of a request that is
+    /// answered, and no head.
+    pub(crate) fn is_answered_early(&self) {
+        self.state.lock().unread += 1;
+    }
+
+    /// The body has come. The next request may have come since.
+    pub(crate) fn has_sent_all(&self) {
+        let mut state = self.state.lock();
+        state.unread = state.unread.saturating_sub(1);
+        state.moved = Instant::now();
     }
 
     /// It is idle from now on.

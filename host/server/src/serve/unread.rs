@@ -74,10 +74,10 @@ impl Drop for ReadToEnd {
             && let Ok(runtime) = Handle::try_current()
         {
             let peer = self.peer.clone();
+            peer.is_answered_early();
             runtime.spawn(async move {
                 tokio::select! {
-                    // What has arrived since the answer was no head of a request.
-                    discarded = timeout(PATIENCE, discard(body)) => if discarded.is_ok() { peer.rests() },
+                    discarded = timeout(PATIENCE, discard(body)) => if discarded.is_ok() { peer.has_sent_all() },
                     () = peer.ended() => {}
                 }
             });

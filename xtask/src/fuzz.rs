@@ -27,8 +27,8 @@ use crate::workspace;
 /// How long each target runs in `cargo xtask test`.
 pub(crate) const SECONDS: u32 = 60;
 /// Where `cargo xtask test` begins: at the same place each time, without the inputs that earlier
-/// runs kept, so that the same sources pass or fail again elsewhere. `cargo xtask fuzz` looks for
-/// what nobody has found yet.
+/// runs kept, so that the same sources take the same way. A faster machine gets further in its
+/// time, and may find more. `cargo xtask fuzz` begins where earlier runs ended.
 const FIXED: &[&str] = &["-seed=1"];
 /// How many run at a time: more than the small machines of continuous integration have processors
 /// would only slow each down.

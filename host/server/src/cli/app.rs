@@ -19,6 +19,10 @@ use crate::config::{HostConfig, MasterKeySource, default_data_dir};
 use crate::host::{Host, OpenError};
 use crate::process::MASTER_KEY_VARIABLE;
 
+/// The only argument of a program that compiles the component on its standard input, and is no
+/// command: the program runs itself this way, in a separate process with limits.
+pub(super) const COMPILE_COMPONENT: &str = "compile-component";
+
 /// When opening takes longer than this, a note says why.
 const NOTICE_AFTER: Duration = Duration::from_millis(800);
 
@@ -113,7 +117,7 @@ impl App {
         }
         // The program compiles components in a child process, which it can kill.
         match std::env::current_exe() {
-            Ok(program) => host.compiler = Compiler::Child { program, args: vec![super::COMPILE_COMPONENT.into()] },
+            Ok(program) => host.compiler = Compiler::Child { program, args: vec![COMPILE_COMPONENT.into()] },
             Err(error) => tracing::warn!(
                 %error,
                 "the program cannot find its own executable, so it compiles components in this process, without separate limits"

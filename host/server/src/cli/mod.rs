@@ -42,17 +42,13 @@ use keyway::ErrorKind;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::{demo, logging, process};
-use app::App;
+use app::{App, COMPILE_COMPONENT};
 use args::{Cli, Command};
 use config_file::ConfigFile;
 use exit::CliError;
 use output::Output;
 use settings::Settings;
 use usage::{argument_of, first_line, is_stray_value, with_escapes, with_origin, with_own_usage, without_variables};
-
-/// The only argument of a program that compiles the component on its standard input, and is no
-/// command: the program runs itself this way, in a separate process with limits.
-const COMPILE_COMPONENT: &str = "compile-component";
 
 /// The whole program.
 pub fn main() -> ExitCode {

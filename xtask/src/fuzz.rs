@@ -24,12 +24,8 @@ use crate::process;
 use crate::programs::Programs;
 use crate::workspace;
 
-/// How long each target runs in `cargo xtask test`.
-pub(crate) const SECONDS: u32 = 60;
-/// Where `cargo xtask test` begins: at the same place each time, without the inputs that earlier
-/// runs kept, so that the same sources take the same way. A faster machine gets further in its
-/// time, and may find more. `cargo xtask fuzz` begins where earlier runs ended.
-const FIXED: &[&str] = &["-seed=1"];
+/// How long each target runs in `cargo xtask fuzz`.
+const SECONDS: u32 = 60;
 /// How many run at a time: more than the small machines of continuous integration have processors
 /// would only slow each down.
 const AT_A_TIME: usize = 2;
@@ -38,7 +34,7 @@ const MEMORY: u32 = 512;
 /// Seconds for one input. Each takes less than a millisecond.
 const PATIENCE: u32 = 10;
 /// A target that has not ended this long after its time is stuck.
-const GRACE: Duration = Duration::from_secs(120);
+const GRACE: Duration = Duration::from_secs(600);
 /// Longer inputs are shown as the path of a file.
 const SHOWN_BYTES: usize = 4_096;
 
@@ -91,22 +87,17 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     match (chosen.as_slice(), &options.input) {
         ([], _) => bail!("There is no such target. `cargo xtask fuzz --list` shows them."),
         ([target, ..], Some(input)) => fuzzer.repeat(target, input).map(|()| ExitCode::SUCCESS),
-        (targets, None) => fuzzer.run(targets, options.seconds, "corpus", &[]).map(|()| ExitCode::SUCCESS),
+        (targets, None) => fuzzer.run(targets, Until::Seconds(options.seconds)).map(|()| ExitCode::SUCCESS),
     }
 }
 
-/// Runs each target for a minute. Returns why it cannot be done here.
+/// Runs each target for about a minute. Returns why it cannot be done here.
 pub(crate) fn check() -> Result<Option<&'static str>> {
     if !["c++", "g++", "clang++"].into_iter().any(process::exists) {
         return Ok(Some("there is no C++ compiler for libFuzzer (on Debian: apt-get install g++)"));
     }
     let fuzzer = Fuzzer::build()?;
-    let corpus = "corpus-of-tests";
-    for target in &fuzzer.targets {
-        fs::remove_dir_all(folder().join(&target.name).join(corpus)).ok();
-        fs::create_dir_all(folder().join(&target.name).join(corpus))?;
-    }
-    fuzzer.run(&fuzzer.targets.iter().collect::<Vec<_>>(), SECONDS, corpus, FIXED)?;
+    fuzzer.run(&fuzzer.targets.iter().collect::<Vec<_>>(), Until::Inputs)?;
     Ok(None)
 }
 
@@ -137,6 +128,18 @@ struct Target {
     name: String,
     /// The longest input, in bytes.
     longest: String,
+    /// How many inputs `cargo xtask test` tries.
+    inputs: String,
+}
+
+/// How far a target runs.
+#[derive(Clone, Copy)]
+enum Until {
+    /// For this long, beginning with what earlier runs kept: to find something new.
+    Seconds(u32),
+    /// Through the target's number of inputs, beginning at the same place each time, so that the
+    /// same sources pass or fail alike on every machine.
+    Inputs,
 }
 
 /// The built targets.
@@ -172,21 +175,22 @@ impl Fuzzer {
         let program = programs.path(PROGRAM)?.clone();
         let listed = process::checked("Preparing the fuzz targets", Command::new(&program).env(FOLDER, folder()))?;
         let target = |line: &str| {
-            let (name, longest) = line.split_once(' ')?;
-            Some(Target { name: name.to_owned(), longest: longest.to_owned() })
+            let mut words = line.split(' ').map(str::to_owned);
+            Some(Target { name: words.next()?, longest: words.next()?, inputs: words.next()? })
         };
         Ok(Self { program, targets: listed.lines().filter_map(target).collect() })
     }
 
-    /// Runs targets until their time is over, and prints what each did.
-    fn run(&self, targets: &[&Target], seconds: u32, corpus: &str, options: &[&str]) -> Result<()> {
+    /// Runs targets to their ends, and prints what each did.
+    fn run(&self, targets: &[&Target], until: Until) -> Result<()> {
+        let seconds = if let Until::Seconds(seconds) = until { seconds } else { SECONDS };
         let minutes = (targets.len().div_ceil(AT_A_TIME) as u64 * u64::from(seconds)).div_ceil(60);
-        println!("{} fuzz targets, {seconds} s each: about {minutes} minutes.", targets.len());
+        println!("{} fuzz targets, about {minutes} minutes.", targets.len());
         let next = Mutex::new(targets.iter());
         let failed = Mutex::new(Vec::new());
         let work = || {
             while let Some(target) = next.lock().ok().and_then(|mut next| next.next()) {
-                let outcome = self.run_one(target, seconds, corpus, options);
+                let outcome = self.run_one(target, until);
                 let line = outcome.unwrap_or_else(|reason| {
                     if let Ok(mut failed) = failed.lock() {
                         failed.push(target.name.clone());
@@ -208,13 +212,21 @@ impl Fuzzer {
     }
 
     /// Runs a target; the error is its finding.
-    fn run_one(&self, target: &Target, seconds: u32, corpus: &str, options: &[&str]) -> Result<String> {
+    fn run_one(&self, target: &Target, until: Until) -> Result<String> {
         let folder = folder().join(&target.name);
+        let (corpus, end, seconds) = match until {
+            Until::Seconds(seconds) => ("corpus", vec![format!("-max_total_time={seconds}")], seconds),
+            Until::Inputs => {
+                let corpus = folder.join("corpus-of-tests");
+                fs::remove_dir_all(&corpus).ok();
+                fs::create_dir_all(&corpus)?;
+                ("corpus-of-tests", vec![format!("-runs={}", target.inputs), "-seed=1".to_owned()], SECONDS)
+            }
+        };
         let mut command = self.command(target);
-        command.args([folder.join(corpus), folder.join("seeds")]).args(options);
+        command.args([folder.join(corpus), folder.join("seeds")]).args(end);
         command.arg(option("-dict=", folder.join("words").as_os_str()));
-        command.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={}", target.longest));
-        command.arg("-print_final_stats=1");
+        command.arg(format!("-max_len={}", target.longest)).arg("-print_final_stats=1");
         let end = Duration::from_secs(seconds.into()) + GRACE;
         let finished =
             process::quietly("", &mut command, |elapsed| (elapsed > end).then(|| "it does not end".to_owned()))?;

@@ -25,6 +25,7 @@ pub(crate) const SEGMENTS: Target = Target {
         fuzzing::segments(&FOLDER, &changes);
     },
     longest: 1_024,
+    inputs: 100_000,
     seeds: &[],
     words: &["{\"number\":", "{\"segment\":", "\",\"mac\":\"", "\"}\n", "\n"],
 };
@@ -45,6 +46,7 @@ pub(crate) const TEXT: Target = Target {
     name: "audit-text",
     run: |input| str::from_utf8(input).map_or((), fuzzing::text),
     longest: 512,
+    inputs: 8_000_000,
     seeds: &[
         ("a root of another log", ROOT),
         ("a file", "00001-00000001.jsonl"),

@@ -30,6 +30,7 @@ pub(crate) const DESCRIPTION: Target = Target {
         fuzzing::template(&bytes.text_like(&DESTINATIONS), &description, &value(&mut bytes));
     },
     longest: 1_024,
+    inputs: 700_000,
     seeds: &[],
     words: &[],
 };
@@ -62,6 +63,7 @@ pub(crate) const RESOLVED: Target = Target {
         fuzzing::reference(&scheme, &reference(&mut bytes));
     },
     longest: 1_024,
+    inputs: 300_000,
     seeds: &[],
     words: &[],
 };
@@ -71,6 +73,7 @@ pub(crate) const DESTINATION: Target = Target {
     name: "destination",
     run: |input| str::from_utf8(input).map_or((), fuzzing::destination),
     longest: 256,
+    inputs: 8_000_000,
     seeds: &[
         ("all names below a domain", "https://*.example.com"),
         ("a port", "http://vault.example.com:8200"),
@@ -92,6 +95,7 @@ pub(crate) const REDACTION: Target = Target {
         fuzzing::redaction(secret, parts.next().unwrap_or_default(), before, after);
     },
     longest: 512,
+    inputs: 400_000,
     seeds: &[
         ("a password with signs", "Tr0ub4dor&3 \"x\" <y>"),
         ("a key in lines", "line one\nline two\r\n"),

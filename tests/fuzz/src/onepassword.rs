@@ -12,6 +12,7 @@ pub(crate) const TOKEN: Target = Target {
     name: "token",
     run: |input| str::from_utf8(input).map_or((), fuzzing::token),
     longest: 1_024,
+    inputs: 1_000_000,
     seeds: &[
         ("the beginning of a token", "ops_eyJzaWduSW5BZGRyZXNzIjoibXkuMXBhc3N3b3JkLmNvbSJ9"),
         ("copied with a header", "Authorization: Bearer ops_eyJhIjoxfQ"),
@@ -27,6 +28,7 @@ pub(crate) const TOKEN_CONTENT: Target = Target {
     name: "token-content",
     run: fuzzing::token_of,
     longest: 1_024,
+    inputs: 1_000_000,
     seeds: &[
         ("all members", TOKEN_JSON),
         ("a foreign address", r#"{"signInAddress":"https://a:b@my.1password.com.example:8443/x?y#z","email":"a"}"#),
@@ -66,6 +68,7 @@ pub(crate) const REFERENCE: Target = Target {
     name: "reference",
     run: |input| str::from_utf8(input).map_or((), fuzzing::reference),
     longest: 256,
+    inputs: 5_000_000,
     seeds: &[
         ("two ids", "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4"),
         ("a field", "OP://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4/section/password?attribute=otp"),
@@ -83,6 +86,7 @@ pub(crate) const ANSWER: Target = Target {
         fuzzing::answer(status, bytes.rest());
     },
     longest: 2_048,
+    inputs: 1_000_000,
     seeds: &[
         (
             "a list of items",
@@ -159,6 +163,7 @@ pub(crate) const EDIT: Target = Target {
         }
     },
     longest: 2_048,
+    inputs: 2_000_000,
     seeds: &[
         (
             "a login",

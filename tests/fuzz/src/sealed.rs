@@ -9,6 +9,7 @@ pub(crate) const OTPAUTH: Target = Target {
     name: "otpauth",
     run: |input| str::from_utf8(input).map_or((), keyway_otp::fuzzing::otpauth),
     longest: 512,
+    inputs: 3_000_000,
     seeds: &[
         (
             "a usual URL",
@@ -71,6 +72,7 @@ pub(crate) const ENVELOPE: Target = Target {
         }
     },
     longest: 512,
+    inputs: 1_200_000,
     seeds: &[
         ("a master key", "\u{2}0123456789abcdef0123456789ABCDEF0123456789abcdef0123456789abcdef\n"),
         ("the shortest envelope", "\0\u{1}\0\0\0\u{1}............................"),
@@ -89,6 +91,7 @@ pub(crate) const CLIENT_VALUE: Target = Target {
         }
     },
     longest: 512,
+    inputs: 1_500_000,
     seeds: &[
         ("a text in JSON", "\0\0\u{1}\"caf\\u00e9 \\ud83d\\udd11\""),
         ("null", "\0\0\u{1}null"),

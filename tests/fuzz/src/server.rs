@@ -16,6 +16,7 @@ pub(crate) const BODY: Target = Target {
         body(kind, bytes.rest());
     },
     longest: 2_048,
+    inputs: 1_000_000,
     // The numbers are places in `keyway_server::http::fuzzing`.
     seeds: &[
         (
@@ -114,6 +115,7 @@ pub(crate) const CONFIGURATION: Target = Target {
     name: "configuration",
     run: |input| str::from_utf8(input).map_or((), keyway_server::cli::fuzzing::configuration),
     longest: 512,
+    inputs: 200_000,
     seeds: &[
         (
             "settings of every type",

@@ -19,6 +19,8 @@ pub(crate) struct Target {
     /// The longest input in bytes: long enough for all that the reader tells apart. Shorter inputs
     /// run more often.
     pub(crate) longest: usize,
+    /// How many inputs `cargo xtask test` tries: about as many as a small machine tries in a minute.
+    pub(crate) inputs: u32,
     /// Inputs to begin with, from which the fuzzer makes others, and what each of them is.
     pub(crate) seeds: &'static [(&'static str, &'static str)],
     /// Words that the fuzzer is unlikely to find by itself.
@@ -91,7 +93,7 @@ fn prepare(target: &Target) {
     let words = target.words.iter().chain(&["\0"]);
     let words: String = words.map(|word| format!("\"{}\"\n", escaped(word))).collect();
     fs::write(folder.join("words"), words).expect("the folder can be written");
-    println!("{} {}", target.name, target.longest);
+    println!("{} {} {}", target.name, target.longest, target.inputs);
 }
 
 /// A word as libFuzzer's dictionaries write it.

@@ -91,8 +91,13 @@ impl Trail {
     }
 
     /// What is known so far.
-    pub fn subject(&self) -> Subject {
+    fn subject(&self) -> Subject {
         self.0.subject.lock().clone()
+    }
+
+    /// What is known at the end, for the last record.
+    pub fn take_subject(&self) -> Subject {
+        std::mem::take(&mut *self.0.subject.lock())
     }
 
     /// The operation is a change. `event` is what its records have in common.

@@ -132,7 +132,7 @@ impl Core {
     }
 
     fn fill_in(&self, event: &mut AuditEvent, outcome: Outcome, trail: &Trail) {
-        (event.at, event.outcome, event.subject) = (self.timestamp(), outcome, trail.subject());
+        (event.at, event.outcome, event.subject) = (self.timestamp(), outcome, trail.take_subject());
     }
 
     /// Records a request without a valid API key. `resembles` is the stored key with the same

@@ -146,7 +146,7 @@ impl Broker {
     /// [`BrokerError::NotFound`], [`BrokerError::CodeNotYet`], and the errors of the provider and
     /// the sandbox. An expired value never stands in for a failed call.
     pub async fn resolve(&self, access: &Access, request: ResolveRequest) -> Result<Resolution, BrokerError> {
-        self.0.resolver.resolve(access, request).await
+        Ok(*self.0.resolver.resolve(access, request).await?)
     }
 
     /// Refuses operations from now on ([`BrokerError::Closed`]), cancels the background tasks,

@@ -55,8 +55,8 @@ impl Core {
         if self.closed.load(Ordering::Acquire) { Err(BrokerError::Closed) } else { Ok(()) }
     }
 
-    /// Loads the workspace's current keys into memory. Call it before reading sealed rows, so that
-    /// they open even if the key is rotated in between.
+    /// Loads the workspace's current keys into memory. Call it before reading sealed rows from the
+    /// database, so that they open even if the key is rotated in between.
     pub(crate) async fn hold_keys(&self, workspace: WorkspaceId) -> Result<(), BrokerError> {
         self.keyring.get(workspace).await.map(drop)
     }

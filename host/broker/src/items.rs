@@ -31,8 +31,8 @@ impl Items {
         workspace: WorkspaceId,
         item: &ItemId,
     ) -> Result<Option<Arc<ItemState>>, BrokerError> {
-        self.core.hold_keys(workspace).await?;
         let load = async {
+            self.core.hold_keys(workspace).await?;
             let (generation, ahead) = self.core.storage.item_state(workspace, item).await?;
             let state = (generation > 0 || ahead.is_some()).then(|| Arc::new(ItemState { generation, ahead }));
             Ok::<_, BrokerError>(Some(state))

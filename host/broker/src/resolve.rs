@@ -9,12 +9,12 @@ use keyway_audit::{AuditSource, Operation, Subject, Trail};
 use keyway_budget::ProviderOperation;
 use keyway_runtime::Fields;
 use keyway_runtime::contract::{Field, FieldValue, NoCode, NoCodeReason, OneTimeCode, Resolved, Selection};
-use keyway_storage::{EntrySelector, ItemId, RotationId, WorkspaceId};
+use keyway_storage::{ConnectionRecord, EntrySelector, ItemId, RotationId, WorkspaceId};
 use secrecy::SecretString;
 use tracing::debug;
 
 use crate::access::Access;
-use crate::cache::{Credentials, Fetched, ItemKey, Lifetime, Lookup, Rejected, Source};
+use crate::cache::{Credentials, Fetched, Found, ItemKey, Lifetime, Lookup, Reader, Rejected, Source};
 use crate::cache_ttl::CacheTtl;
 use crate::codes::{Codes, Step, WantedCode};
 use crate::connections::Connections;
@@ -151,7 +151,7 @@ pub struct Timings {
 impl Resolution {
     /// Explains that there is nothing of what was asked for. An item that is no login would
     /// otherwise look like one without values.
-    fn with_explanation(mut self, request: &ResolveRequest, source: AuditSource) -> Self {
+    fn explain(&mut self, request: &ResolveRequest, source: AuditSource) {
         let wanted = request.fields.username || request.fields.password;
         let found = self.username.is_some() || self.password.is_some() || self.one_time_code.is_some();
         if wanted && !found && self.further.is_empty() {
@@ -160,7 +160,6 @@ impl Resolution {
                 _ => NO_VALUES_OF_ITEM,
             });
         }
-        self
     }
 
     /// Gives the resolution a revision of its own if its password is that of a rotation and not the
@@ -237,13 +236,18 @@ pub(crate) struct Resolver {
 pub(crate) struct Unreleased {
     /// What the code belongs to.
     pub(crate) item: ItemId,
-    pub(crate) resolution: Resolution,
+    /// Boxed, because it is large and each future on its way out would copy it.
+    pub(crate) resolution: Box<Resolution>,
     pub(crate) source: AuditSource,
 }
 
 impl Resolver {
     /// See [`Broker::resolve`](crate::Broker::resolve).
-    pub(crate) async fn resolve(&self, access: &Access, request: ResolveRequest) -> Result<Resolution, BrokerError> {
+    pub(crate) async fn resolve(
+        &self,
+        access: &Access,
+        request: ResolveRequest,
+    ) -> Result<Box<Resolution>, BrokerError> {
         let trail = Trail::selected(&request.entry);
         // Pinned here, because this future is large and each future that awaits it would hold a
         // copy.
@@ -267,10 +271,10 @@ impl Resolver {
         workspace: WorkspaceId,
         request: &ResolveRequest,
         trail: &Trail,
-    ) -> Result<Resolution, BrokerError> {
+    ) -> Result<Box<Resolution>, BrokerError> {
         let mut turn = self.codes.turn(request.code);
         loop {
-            let Unreleased { item, resolution, source } = self.values(workspace, request, trail).await?;
+            let Unreleased { item, mut resolution, source } = self.values(workspace, request, trail).await?;
             let step = match &resolution.one_time_code {
                 Some(code) => {
                     let now = u64::try_from(self.core.timestamp().as_second()).unwrap_or_default();
@@ -278,7 +282,7 @@ impl Resolver {
                 }
                 None => None,
             };
-            let times_handed_out = match step {
+            resolution.times_handed_out = match step {
                 Some(Step::Wait(until)) => {
                     // No value is in memory meanwhile.
                     drop(resolution);
@@ -288,7 +292,7 @@ impl Resolver {
                 Some(Step::HandOut(times)) => Some(times),
                 None => None,
             };
-            let resolution = Resolution { times_handed_out, ..resolution }.with_explanation(request, source);
+            resolution.explain(request, source);
             trail.note(|subject| released(subject, &resolution, source));
             return Ok(resolution);
         }
@@ -302,7 +306,7 @@ impl Resolver {
     ) -> Result<Unreleased, BrokerError> {
         let entry = self.entries.resolvable(workspace, &request.entry).await?;
         trail.note(|subject| subject.entry = Some(entry.id));
-        match entry.binding.clone() {
+        match &entry.binding {
             Some(binding) => self.resolve_bound(&entry, binding, request, trail).await,
             None => self.resolve_own(&entry, request).await,
         }
@@ -329,76 +333,60 @@ impl Resolver {
     async fn resolve_bound(
         &self,
         entry: &ResolvableEntry,
-        binding: BoundItem,
+        binding: &BoundItem,
         request: &ResolveRequest,
         trail: &Trail,
     ) -> Result<Unreleased, BrokerError> {
         let started = Instant::now();
-        let (fields, further, rejected) = (request.fields, request.further.clone(), request.rejected.clone());
+        let (fields, rejected) = (request.fields, request.rejected.as_deref());
         let workspace = entry.workspace_id;
         trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         let connection = self.connections.record(workspace, binding.connection_id).await?;
-        let opened = self.connections.open(&connection).await?;
+        let provider = self.connections.installed(&connection.provider_type)?;
         let ttl = binding.cache_ttl.unwrap_or(CacheTtl::from_seconds(connection.cache_ttl_seconds));
 
-        let reference = binding.reference;
-        let item_id = connection.item(&reference);
+        let item_id = connection.item(&binding.reference);
         let item = self.items.state(workspace, &item_id).await?;
         let ahead = if fields.password { self.journal.password_ahead(item.as_deref()).await? } else { None };
         // A rotation over another connection of the account does not show that this connection may
         // see the item; only the secret manager can say so.
         let may_see_it = ahead.as_ref().is_some_and(|(rotation, _)| rotation.connection_id == Some(connection.id));
         let (rotation, password) = ahead.map(|(rotation, password)| (rotation.id, password)).unzip();
-        if may_see_it && !fields.username && !fields.one_time_code && further.is_empty() {
+        if may_see_it && !fields.username && !fields.one_time_code && request.further.is_empty() {
             // The item is not needed. Its secret manager may be unavailable, and that may be why
             // the password was not written back yet.
             let timings = Timings { total: started.elapsed(), provider: None };
-            let resolution = Resolution { password, rotation, timings, ..Resolution::default() }
-                .with_revision_of_rotation(rejected.as_deref());
-            return Ok(Unreleased { item: item_id, resolution, source: AuditSource::Rotation });
+            let resolution =
+                Resolution { password, rotation, timings, ..Resolution::default() }.with_revision_of_rotation(rejected);
+            return Ok(Unreleased { item: item_id, resolution: resolution.into(), source: AuditSource::Rotation });
         }
-        let rejected_by_caller = rejected.clone();
         // Rejecting the password of a rotation says nothing about the item's.
-        let rejected = match rejected.filter(|revision| rotation.is_none_or(|id| *revision != revision_of(id))) {
+        let rejected_item = match rejected.filter(|revision| rotation.is_none_or(|id| *revision != revision_of(id))) {
             Some(revision) => {
                 let connections = self.core.storage.connections_of_item(workspace, &item_id).await?;
-                Some(Rejected { revision, connections })
+                Some(Rejected { revision: revision.to_owned(), connections })
             }
             None => None,
         };
+        let rejected_revision = rejected_item.as_ref().map(|rejected| rejected.revision.clone());
         // A provider without codes is not asked for one.
-        let codes = opened.description().capabilities.one_time_codes;
+        let codes = provider.description().capabilities.one_time_codes;
         let lookup = Lookup {
-            item: ItemKey { connection: connection.id, reference: reference.clone() },
+            item: ItemKey { connection: connection.id, reference: binding.reference.clone() },
             account: item_id.account.clone(),
             keys: self.core.keyring.get(workspace).await?,
             // Both only grow, so each change of either makes a new sum.
             generation: connection.cache_generation.saturating_add(item.map_or(0, |item| item.generation)),
             // Further fields are live, and all values of one answer come from one call.
-            ttl: if further.is_empty() { ttl.duration() } else { Duration::ZERO },
+            ttl: if request.further.is_empty() { ttl.duration() } else { Duration::ZERO },
             fields: Fields { one_time_code: fields.one_time_code && codes, ..fields },
-            rejected: rejected.clone(),
+            rejected: rejected_item,
         };
-        opened.note(trail);
-        let asked_at = u64::try_from(self.core.timestamp().as_millisecond()).unwrap_or(0);
-        let found = self.items.cache.get(lookup, move |fields| {
-            Box::pin(async move {
-                let about = (reference, Selection::from(fields).further(further));
-                let resolve = ProviderOperation::Resolve;
-                let resolved = opened.call(resolve, about, |provider, connection, (reference, selection)| {
-                    Box::pin(provider.resolve(connection, reference, selection.clone()))
-                });
-                let Resolved { username, password, revision, one_time_code, further, valid_until, lease, .. } =
-                    resolved.await?;
-                let credentials = Credentials { username, password, revision };
-                let lifetime = Lifetime::new(valid_until, lease, asked_at);
-                Ok(Fetched { credentials, one_time_code, lifetime, further })
-            })
-        });
-        let found = found.await?;
-        if found.source != Source::Live {
-            trail.note(|subject| subject.component = None);
-        }
+        let reader = self.items.cache.reader(lookup);
+        let found = match self.items.cache.cached(&reader) {
+            Some(found) => found,
+            None => self.fetch(&connection, reader, &request.further, trail).await?,
+        };
         let (fetched, timings) = (found.fetched, Timings { total: started.elapsed(), provider: found.provider_time });
         let credentials = fetched.credentials;
         debug!(entry = %entry.id, source = ?found.source, total = ?timings.total, provider = ?timings.provider, "resolved");
@@ -418,14 +406,47 @@ impl Resolver {
             no_values: None,
             further: fetched.further,
             code_revision: found.code_revision,
-            rejected_is_current: rejected.is_some_and(|rejected| rejected.revision == credentials.revision),
+            rejected_is_current: rejected_revision.is_some_and(|rejected| rejected == credentials.revision),
             revision: credentials.revision,
             valid_until: fetched.lifetime.valid_until.map(timestamp_of),
             lease: fetched.lifetime.lease.map(|lease| keyway_runtime::contract::Lease::clone(&lease).into()),
             timings,
         }
-        .with_revision_of_rotation(rejected_by_caller.as_deref());
+        .with_revision_of_rotation(rejected);
         let source = resolution.source.into();
-        Ok(Unreleased { item: item_id, resolution, source })
+        Ok(Unreleased { item: item_id, resolution: resolution.into(), source })
+    }
+
+    /// The values of an item that needs a call of its provider.
+    async fn fetch(
+        &self,
+        connection: &ConnectionRecord,
+        reader: Reader,
+        further: &[String],
+        trail: &Trail,
+    ) -> Result<Found, BrokerError> {
+        let opened = self.connections.open(connection).await?;
+        opened.note(trail);
+        let asked_at = u64::try_from(self.core.timestamp().as_millisecond()).unwrap_or(0);
+        let (reference, further) = (reader.lookup.item.reference.clone(), further.to_vec());
+        let found = self.items.cache.get(reader, move |fields| {
+            Box::pin(async move {
+                let about = (reference, Selection::from(fields).further(further));
+                let resolve = ProviderOperation::Resolve;
+                let resolved = opened.call(resolve, about, |provider, connection, (reference, selection)| {
+                    Box::pin(provider.resolve(connection, reference, selection.clone()))
+                });
+                let Resolved { username, password, revision, one_time_code, further, valid_until, lease, .. } =
+                    resolved.await?;
+                let credentials = Credentials { username, password, revision };
+                let lifetime = Lifetime::new(valid_until, lease, asked_at);
+                Ok(Fetched { credentials, one_time_code, lifetime, further })
+            })
+        });
+        let found = found.await?;
+        if found.source != Source::Live {
+            trail.note(|subject| subject.component = None);
+        }
+        Ok(found)
     }
 }

@@ -7,6 +7,7 @@
 //! switches", 1998, with a factor of 1.) It needs no number for each holder and no queue.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -43,12 +44,12 @@ impl<K: Copy + Eq + Hash> Shares<K> {
     pub fn take(self: &Arc<Self>, holder: K, amount: usize) -> Option<Share<K>> {
         let mut state = self.state.lock();
         let free = state.free.checked_sub(amount)?;
-        let held = state.held.get(&holder).copied().unwrap_or_default() + amount;
-        if held > free {
-            return None;
+        match state.held.entry(holder) {
+            Entry::Occupied(mut held) if held.get() + amount <= free => *held.get_mut() += amount,
+            Entry::Vacant(none) if amount <= free => _ = none.insert(amount),
+            _ => return None,
         }
         state.free = free;
-        state.held.insert(holder, held);
         drop(state);
         Some(Share { of: self.clone(), holder, amount })
     }
@@ -76,10 +77,10 @@ impl<K: Copy + Eq + Hash> Share<K> {
         self.amount -= more;
         let mut state = self.of.state.lock();
         state.free += more;
-        if let Some(held) = state.held.get_mut(&self.holder) {
-            *held -= more;
-            if *held == 0 {
-                state.held.remove(&self.holder);
+        if let Entry::Occupied(mut held) = state.held.entry(self.holder) {
+            *held.get_mut() -= more;
+            if *held.get() == 0 {
+                held.remove();
             }
         }
     }

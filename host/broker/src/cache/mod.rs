@@ -51,9 +51,8 @@ use fetched::copy_code;
 pub(crate) use fetched::{Credentials, Fetched, Lifetime};
 use keyway_clock::{Clock, Moment};
 use keyway_storage::{ConnectionId, WorkspaceId};
-use lookup::Found;
 pub use lookup::Source;
-pub(crate) use lookup::{Lookup, Rejected};
+pub(crate) use lookup::{Found, Lookup, Rejected};
 pub use policy::CacheOptions;
 use policy::refresh_due;
 use rejections::{Rejection, Rejections};
@@ -80,8 +79,8 @@ type FlightKey = (ItemKey, u64, u64, Fields);
 
 /// A look-up, and the item's last rejection when it began.
 #[derive(Clone)]
-struct Reader {
-    lookup: Lookup,
+pub(crate) struct Reader {
+    pub(crate) lookup: Lookup,
     rejection: Option<Arc<Rejection>>,
 }
 
@@ -147,14 +146,28 @@ impl SecretCache {
         Arc::new(Self { clock, options, values, shares, missing, refused, rejections, closed, flights, lookups })
     }
 
+    /// An item's values if they are in the cache and no call is needed: neither now nor, to refresh
+    /// them, in the background. Else [`get`](Self::get) them.
+    pub(crate) fn cached(&self, reader: &Reader) -> Option<Found> {
+        let Lookup { ttl, fields, .. } = &reader.lookup;
+        if ttl.is_zero() || !(fields.username || fields.password) {
+            return None;
+        }
+        let cached = self.read(reader)?;
+        if !cached.answers(*fields) || cached.needs_refresh() {
+            return None;
+        }
+        self.lookups.hits.inc();
+        Some(cached.found(fields.one_time_code))
+    }
+
     /// Finds an item's values, in the cache if allowed, else from the provider. `fetch` is the
     /// provider's call.
     pub(crate) async fn get(
         self: &Arc<Self>,
-        lookup: Lookup,
+        reader: Reader,
         fetch: impl FnOnce(Fields) -> Fetching,
     ) -> Result<Found, CallFailure> {
-        let reader = self.reader(lookup);
         let lookup = &reader.lookup;
         if lookup.ttl.is_zero() {
             self.lookups.off.inc();
@@ -170,7 +183,10 @@ impl SecretCache {
     }
 
     /// Rejects the caller's rejected revision, and reads the item's last rejection.
-    fn reader(&self, lookup: Lookup) -> Reader {
+    pub(crate) fn reader(&self, lookup: Lookup) -> Reader {
+        if lookup.rejected.is_none() && self.rejections.is_empty() {
+            return Reader { lookup, rejection: None };
+        }
         let (workspace, shared) = (lookup.keys.workspace(), lookup.shared());
         if let Some(Rejected { revision, connections }) = &lookup.rejected {
             self.rejections.reject(workspace, &shared, revision, || {
@@ -213,8 +229,8 @@ impl SecretCache {
             None => {}
         }
         match cached {
-            Some(cached) if !wanted.one_time_code || cached.value.no_code.is_some() => {
-                if cached.refresh_due && cached.value.begins_refresh() {
+            Some(cached) if cached.answers(wanted) => {
+                if cached.needs_refresh() && cached.value.begins_refresh() {
                     // It runs in the background. It learns again whether there is a code.
                     let fields = if wanted.one_time_code { Fields::ALL } else { Fields::CREDENTIALS };
                     drop(self.join(reader, fields, fetch));
@@ -379,10 +395,8 @@ impl SecretCache {
         if !fields.username && !fields.password {
             return None;
         }
-        let cached = self.read(reader).filter(|cached| !cached.refresh_due)?;
-        // A code is live, but the reason for having none may be cached.
-        let is_enough = !fields.one_time_code || cached.value.no_code.is_some();
-        is_enough.then(|| Ok(Arc::new((cached.found(fields.one_time_code).fetched, Duration::ZERO))))
+        let cached = self.read(reader).filter(|cached| !cached.refresh_due && cached.answers(fields))?;
+        Some(Ok(Arc::new((cached.found(fields.one_time_code).fetched, Duration::ZERO))))
     }
 
     /// Stores a value of a call for these fields unless a newer one is there. It is kept for the
@@ -462,6 +476,17 @@ struct Cached {
 }
 
 impl Cached {
+    /// Whether a reader that wants these fields needs no call. A code is live, but the reason for
+    /// having none may be cached.
+    fn answers(&self, wanted: Fields) -> bool {
+        !wanted.one_time_code || self.value.no_code.is_some()
+    }
+
+    /// Whether it is due for a refresh that nobody has begun.
+    fn needs_refresh(&self) -> bool {
+        self.refresh_due && !self.value.is_refreshed()
+    }
+
     /// Whether the reader may use it for at least this long.
     fn lasts_for(&self, time: Duration) -> bool {
         self.age + time < self.ttl

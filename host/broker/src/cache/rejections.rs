@@ -64,11 +64,13 @@ impl Default for Rejections {
 }
 
 impl Rejections {
+    /// Whether nothing was ever rejected.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
     /// The last rejection of an item.
     pub(super) fn last_of(&self, workspace: WorkspaceId, item: &ItemId) -> Option<Arc<Rejection>> {
-        if self.count.load(Ordering::Acquire) == 0 {
-            return None;
-        }
         self.last_of.get(&(workspace, item.clone()))
     }
 

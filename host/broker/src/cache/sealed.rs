@@ -115,6 +115,11 @@ impl SealedCredentials {
         }
     }
 
+    /// Whether a refresh was begun.
+    pub(super) fn is_refreshed(&self) -> bool {
+        self.refreshed.load(atomic::Ordering::Relaxed)
+    }
+
     /// Claims the refresh; `true` for the first caller only.
     pub(super) fn begins_refresh(&self) -> bool {
         !self.refreshed.swap(true, atomic::Ordering::Relaxed)

@@ -261,8 +261,10 @@ impl Connections {
         workspace: WorkspaceId,
         id: ConnectionId,
     ) -> Result<Arc<ConnectionRecord>, BrokerError> {
-        self.core.hold_keys(workspace).await?;
-        let load = async { Ok::<_, BrokerError>(self.core.storage.connection(workspace, id).await?.map(Arc::new)) };
+        let load = async {
+            self.core.hold_keys(workspace).await?;
+            Ok::<_, BrokerError>(self.core.storage.connection(workspace, id).await?.map(Arc::new))
+        };
         let record = self.records.get_or_load(&(workspace, id), load).await?;
         record.ok_or(BrokerError::NotFound(Thing::Connection))
     }
@@ -306,12 +308,17 @@ impl Connections {
     /// The provider of this type. A component that is used for the first time since another one
     /// served is recorded first.
     async fn provider(&self, provider_type: &str) -> Result<Provider, BrokerError> {
-        let provider = self.providers.get(provider_type).ok_or_else(|| BrokerError::ProviderNotInstalled {
-            provider_type: provider_type.to_owned(),
-            installed: self.providers.types(),
-        })?;
+        let provider = self.installed(provider_type)?;
         self.components.serves(&self.core, &self.providers, &provider).await?;
         Ok(provider)
+    }
+
+    /// The provider of this type, for what it says about itself.
+    pub(crate) fn installed(&self, provider_type: &str) -> Result<Provider, BrokerError> {
+        self.providers.get(provider_type).ok_or_else(|| BrokerError::ProviderNotInstalled {
+            provider_type: provider_type.to_owned(),
+            installed: self.providers.types(),
+        })
     }
 
     /// Checks that the connection exists, and returns the reference in its normal form, the only

@@ -73,7 +73,7 @@ impl Resolver {
             ..Resolution::default()
         }
         .with_revision_of_rotation(rejected);
-        Ok(Unreleased { item, resolution, source: AuditSource::Entry })
+        Ok(Unreleased { item, resolution: resolution.into(), source: AuditSource::Entry })
     }
 
     async fn open_own(&self, entry: &ResolvableEntry) -> Result<(Credentials, Arc<WorkspaceKeys>), BrokerError> {

@@ -22,9 +22,9 @@ impl EntryStore {
         workspace: WorkspaceId,
         entry: &EntrySelector,
     ) -> Result<Arc<ResolvableEntry>, BrokerError> {
-        self.core.hold_keys(workspace).await?;
         let selector = (workspace, entry.clone());
         let load = async {
+            self.core.hold_keys(workspace).await?;
             let record = self.core.storage.entry(workspace, entry).await?;
             Ok::<_, BrokerError>(record.map(|record| Arc::new(record.into())))
         };

@@ -67,7 +67,7 @@ impl Entries {
             Some(TfaMethod::Authenticator) | None => {}
         }
         let request = ResolveRequest::new(record.id).fields(Fields::ONE_TIME_CODE).code(wanted);
-        let resolution = self.resolver.release(access.workspace(), &request, trail).await?;
+        let resolution = *self.resolver.release(access.workspace(), &request, trail).await?;
         let code = resolution.one_time_code.ok_or_else(|| match resolution.no_code {
             Some(none) if none.reason != NoCodeReason::Absent => NoTfaCode::NotMade(none.message),
             _ if record.binding.is_some() => NoTfaCode::NotOnItem,

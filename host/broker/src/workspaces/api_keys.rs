@@ -27,7 +27,7 @@ pub struct CreatedApiKey {
 /// API keys: see [`Broker::api_keys`](crate::Broker::api_keys).
 pub struct ApiKeys {
     pub(crate) core: Arc<Core>,
-    pub(crate) records: RecordCache<String, ApiKeyRecord>,
+    pub(crate) records: RecordCache<String, Arc<ApiKeyRecord>>,
 }
 
 impl ApiKeys {
@@ -48,7 +48,7 @@ impl ApiKeys {
                             error!("{damaged}");
                             Ok(None)
                         }
-                        found => Ok::<_, BrokerError>(found?),
+                        found => Ok::<_, BrokerError>(found?.map(Arc::new)),
                     }
                 };
                 let loaded = self.records.get_or_load(&lookup.to_owned(), load).await;

@@ -171,7 +171,7 @@ async fn a_value_that_is_too_old_is_not_used_although_the_provider_is_down() {
 async fn a_call_that_panics_is_an_error_and_the_next_one_works() {
     let harness = Harness::new();
     let lookup = || harness.lookup("op://vault/item", Fields::CREDENTIALS);
-    let lost = harness.cache.get(lookup(), |_| Box::pin(async { panic!("a fault") })).await;
+    let lost = harness.cache.get(harness.cache.reader(lookup()), |_| Box::pin(async { panic!("a fault") })).await;
     assert!(matches!(lost, Err(CallFailure::Host(_))));
     assert!(harness.look_up(lookup()).await.is_ok());
 }

@@ -160,13 +160,19 @@ impl Recorder {
     }
 }
 
-/// Runs the future until the deadline; a panic counts as a failure. A future that is ready at once
-/// costs no timer. The timer is boxed, so that it does not enlarge the future of every event.
+/// Runs the future until the deadline; a panic counts as a failure. A future that is ready at once,
+/// or after this thread's other tasks had their turn, costs no timer: nearly every append is. The
+/// timer is boxed, so that it does not enlarge the future of every event.
 pub(crate) async fn guarded<T>(run: impl Future<Output = Result<T, AuditError>>) -> Result<T, AuditError> {
     let mut run = pin!(AssertUnwindSafe(run).catch_unwind());
-    let mut timer = None;
+    let (mut timer, mut others_went) = (None, false);
     poll_fn(|context| match run.as_mut().poll(context) {
         Poll::Ready(done) => Poll::Ready(done.unwrap_or_else(|_| Err(AuditError::failed("it panicked")))),
+        Poll::Pending if !others_went => {
+            others_went = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
         Poll::Pending => {
             let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(DEADLINE)));
             timer.as_mut().poll(context).map(|()| Err(AuditError::Deadline(DEADLINE)))

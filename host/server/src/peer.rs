@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::futures::TaskLocalFuture;
 use tokio::time::Instant;
 
@@ -21,7 +21,7 @@ tokio::task_local! {
 #[derive(Debug)]
 pub(crate) struct Peer {
     is_local: bool,
-    ending: Notify,
+    ending: watch::Sender<bool>,
     state: Mutex<State>,
 }
 
@@ -65,7 +65,7 @@ impl Peer {
             unread: 0,
         };
         let is_local = address.is_none_or(|address| address.to_canonical().is_loopback());
-        Arc::new(Self { is_local, ending: Notify::new(), state: Mutex::new(state) })
+        Arc::new(Self { is_local, ending: watch::Sender::new(false), state: Mutex::new(state) })
     }
 
     /// Runs its connection, or a request of it.
@@ -90,12 +90,13 @@ impl Peer {
 
     /// Its connection is to end after the request in flight.
     pub(crate) fn ends(&self) {
-        self.ending.notify_one();
+        self.ending.send_replace(true);
     }
 
-    /// Waits until its connection is to end. One request at a time may wait.
+    /// Waits until its connection is to end.
     pub(crate) async fn ended(&self) {
-        self.ending.notified().await;
+        // It fails without a sender, and this has it.
+        let _ = self.ending.subscribe().wait_for(|ends| *ends).await;
     }
 
     /// It has presented a valid key.
@@ -227,6 +228,15 @@ mod tests {
         assert!(!peer.is_overdue(PATIENCE));
         tokio::time::advance(PATIENCE.idle).await;
         assert!(peer.is_overdue(PATIENCE));
+    }
+
+    #[tokio::test]
+    async fn everything_that_waits_for_the_end_is_told() {
+        let peer = Peer::new(None);
+        let waiting = [peer.ended(), peer.ended()];
+        peer.ends();
+        let all = futures::future::join_all(waiting.into_iter().chain([peer.ended()]));
+        tokio::time::timeout(Duration::from_secs(5), all).await.unwrap();
     }
 
     #[test]

@@ -11,7 +11,7 @@ use keyway_runtime::{CallError, FolderError, LoadError};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::words::in_flags;
+use super::words::{in_flags, of_settings};
 use crate::host::OpenError;
 use crate::serve::{BindError, TlsError};
 use crate::view::dependents::Dependents;
@@ -303,7 +303,11 @@ impl From<BindError> for CliError {
             BindError::Tls(TlsError::File { source: Some(source), .. }) if is_missing(source) => ErrorKind::NotFound,
             _ => ErrorKind::Internal,
         };
-        let told = Self::new(kind, error.to_string());
+        let message = match &error {
+            BindError::PlainHttp { .. } => of_settings(&error.to_string()),
+            error => error.to_string(),
+        };
+        let told = Self::new(kind, message);
         match error {
             BindError::Listen { .. } => {
                 told.hint("--listen (and --metrics-listen) choose another address; port 0 picks a free port")

@@ -69,7 +69,7 @@ async fn begin(app: &App, options: BeginRotationOptions) -> Result<(), CliError>
         Some(file) => NewPassword::Given(secret_input::from_file(file)?),
         None => {
             let mut policy = PasswordPolicy::default();
-            policy.length = options.length.unwrap_or(policy.length);
+            policy.length = options.length.map_or(policy.length, |length| length as usize);
             let symbols = options.symbols.unwrap_or(policy.symbols);
             policy.symbols = if options.no_symbols { String::new() } else { symbols };
             NewPassword::Generated(policy)

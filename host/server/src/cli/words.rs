@@ -5,7 +5,7 @@ use keyway::{BrokerError, ErrorKind};
 
 /// What the library or the HTTP API calls it, and the command line. Longer texts first: they
 /// contain the others.
-const WORDS: [(&str, &str); 19] = [
+const WORDS: [(&str, &str); 21] = [
     (
         "to give it credentials of its own, send secret_provider_id and secret_ref as null in the same request",
         "add --unbind to give it credentials of its own",
@@ -20,6 +20,8 @@ const WORDS: [(&str, &str); 19] = [
     ("secret_ref", "the item's reference"),
     ("secret_cache_ttl_seconds", "--cache-ttl"),
     ("certificate_authorities", "--authorities"),
+    ("Send the certificates as text in PEM", "Name a file of certificates in PEM"),
+    ("unused and min_seconds_left", "--unused and --min-seconds-left"),
     ("min_seconds_left", "--min-seconds-left"),
     ("user_alias", "--alias"),
     ("user_name", "--user-name-file"),
@@ -43,6 +45,18 @@ pub(super) fn in_flags(error: &BrokerError) -> String {
         true => WORDS.iter().fold(message, |message, (name, flag)| message.replace(name, flag)),
         false => message,
     }
+}
+
+/// The settings that messages of the server name, and their flags.
+const SETTINGS: [(&str, &str); 3] = [
+    ("tls_certificate", "--tls-certificate"),
+    ("tls_key", "--tls-key"),
+    ("insecure_plain_http", "--insecure-plain-http"),
+];
+
+/// A message about a server's settings.
+pub(super) fn of_settings(message: &str) -> String {
+    SETTINGS.iter().fold(message.to_owned(), |message, (name, flag)| message.replace(name, flag))
 }
 
 #[cfg(test)]
@@ -74,6 +88,7 @@ mod tests {
         assert_eq!(unbound, "--cache-ttl is about an item; bind the entry to one with --bind");
         for error in [
             InvalidInput::MinSecondsLeft { period: 30 }.into(),
+            InvalidInput::CodeNotAsked.into(),
             InvalidInput::UnknownConnection.into(),
             InvalidInput::BoundWithAuthenticator.into(),
             InvalidInput::Required { field: "user" }.into(),

@@ -2,7 +2,10 @@
 
 use std::net::TcpListener;
 
+use rustix::process::Signal;
+
 use crate::cli_database::change;
+use crate::serve::Process;
 use crate::support::{ECHO_TOKEN, Folder, MASTER_KEY, Ran, assert_without};
 
 const ECHO: &[&str] = &["fixtures/echo"];
@@ -106,7 +109,7 @@ fn a_server_finds_faults_of_its_command_line_before_it_opens_anything() {
     let address = taken.local_addr().unwrap().to_string();
     let faults: [(&[&str], i32, &str); 5] = [
         (&["--listen", &address], 1, "cannot listen at"),
-        (&["--listen", "0.0.0.0:0"], 1, "insecure_plain_http"),
+        (&["--listen", "0.0.0.0:0"], 1, "--insecure-plain-http"),
         (&["--listen", "127.0.0.1:0", "--metrics-listen", &address], 1, "cannot listen at"),
         (&["--listen", "127.0.0.1:0", "--tls-certificate", "no.pem", "--tls-key", "no.key"], 3, "no.pem"),
         (&["--listen", "127.0.0.1:0", "--tls-key", "no.key"], 2, "--tls-certificate"),
@@ -115,6 +118,30 @@ fn a_server_finds_faults_of_its_command_line_before_it_opens_anything() {
         let ran = folder.run(&with(&["serve", "--providers", "/nonexistent"], options)).failed(code);
         assert!(ran.stderr.contains(words) && !ran.stderr.contains("/nonexistent"), "{ran:#?}");
     }
+}
+
+#[test]
+fn a_number_is_told_how_to_be_written() {
+    let folder = Folder::with(&[]);
+    for (arguments, told) in [
+        (&["audit", "list", "--limit", "ten"][..], "write a number from 1 to 1000"),
+        (&["audit", "list", "--limit", "0"], "write a number from 1 to 1000"),
+        (&["workspace", "list", "--audit-segment-mib", "5000"], "write a number from 1 to 4096"),
+        (&["serve", "--head-timeout-seconds", "1.5"], "write a number from 1 to 3600"),
+        (&["rotation", "begin", "--length", "-"], "write a number from 12 to 128"),
+        (&["resolve", "--min-seconds-left", "soon"], "write a number from 0 to 86400"),
+    ] {
+        let ran = folder.run(arguments).failed(2);
+        assert!(ran.stderr.contains(told) && !ran.stderr.contains("invalid digit"), "{ran:#?}");
+    }
+}
+
+#[test]
+fn a_server_warns_of_a_rate_limit_tier_for_a_provider_that_is_not_installed() {
+    let folder = Folder::with(&["fixtures/echo"]);
+    let server = Process::start(&folder, &["--default-rate-limit-tier", "lastpass=free"]);
+    let (_, said) = server.end(Signal::TERM);
+    assert!(said.contains("default rate-limit tier") && said.contains("lastpass"), "{said}");
 }
 
 #[test]

@@ -285,7 +285,7 @@ fn a_head_that_does_not_end_and_a_rest_that_is_too_long_end_the_connection() {
 #[test]
 fn the_api_is_plain_http_beyond_this_machine_only_when_that_was_said() {
     let ran = Folder::with(&[]).run(&["serve", "--listen", "0.0.0.0:0"]).failed(1);
-    assert!(ran.stderr.contains("tls_certificate") && ran.stderr.contains("insecure_plain_http"), "{ran:#?}");
+    assert!(ran.stderr.contains("--tls-certificate") && ran.stderr.contains("--insecure-plain-http"), "{ran:#?}");
 }
 
 #[test]

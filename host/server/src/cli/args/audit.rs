@@ -8,7 +8,7 @@ use keyway::audit::{Cursor, Operation, Order, OutcomeFilter};
 use keyway::{ConnectionId, EntryId, RotationId};
 
 use super::target::WorkspaceOption;
-use super::values::time;
+use super::values::{number, time};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
@@ -62,7 +62,7 @@ pub(crate) struct ListOptions {
     #[arg(long, value_name = "ORDER", default_value = "newest")]
     pub(crate) order: Order,
     /// Maximum number of records
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = number(1, 1_000))]
     pub(crate) limit: u32,
     /// Continue after an earlier page, with its `next`
     #[arg(long, value_name = "NEXT")]

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use keyway_runtime::egress::ConnectTo;
 use tracing_subscriber::filter::Targets;
 
-use super::values::{Private, private, provider_and_tier};
+use super::values::{Private, number, private, provider_and_tier};
 use crate::cli::proxy::ProxyText;
 use crate::logging::{LogFormat, levels};
 
@@ -69,7 +69,7 @@ pub(crate) struct GlobalOptions {
     pub(crate) audit_dir: Option<PathBuf>,
     /// Size at which the audit log begins a new segment, in MiB [default: 64]
     #[arg(long, global = true, env = "KEYWAY_AUDIT_SEGMENT_MIB", value_name = "MIB",
-        value_parser = clap::value_parser!(u32).range(1..=4_096))]
+        value_parser = number(1, 4_096))]
     pub(crate) audit_segment_mib: Option<u32>,
     /// When the audit log waits for the disk
     #[arg(long, global = true, env = "KEYWAY_AUDIT_SYNC", value_name = "WHEN", default_value = "interval")]

@@ -201,7 +201,8 @@ pub(crate) struct CodeOptions {
     unused: bool,
     /// Only a one-time code that is current for at least this many seconds more; waits for the next
     /// one, for 35 s at most
-    #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true,
+        value_parser = values::number(0, 86_400))]
     min_seconds_left: u32,
 }
 

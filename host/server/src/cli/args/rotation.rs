@@ -7,7 +7,7 @@ use keyway::rotations::RotationState;
 use keyway::{EntryId, RotationId};
 
 use super::target::{EntryOption, WorkspaceOption};
-use super::values::rotation_state;
+use super::values::{number, rotation_state};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RotationCommand {
@@ -68,8 +68,8 @@ pub(crate) struct BeginRotationOptions {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["length", "symbols", "no_symbols"])]
     pub(crate) password_file: Option<PathBuf>,
     /// Length of the generated password [default: 24]
-    #[arg(long, value_name = "CHARACTERS")]
-    pub(crate) length: Option<usize>,
+    #[arg(long, value_name = "CHARACTERS", value_parser = number(12, 128))]
+    pub(crate) length: Option<u32>,
     /// Symbols of the generated password [default: !#$%*+-=?@_]
     #[arg(long, value_name = "CHARACTERS", conflicts_with = "no_symbols")]
     pub(crate) symbols: Option<String>,

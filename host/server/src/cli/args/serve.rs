@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{address_and_port, listen};
+use super::values::{address_and_port, listen, number};
 use crate::config::{HEAD_TIMEOUT, IDLE_TIMEOUT, ServeConfig, TlsFiles};
 
 #[derive(Debug, Args)]
@@ -34,12 +34,12 @@ pub(crate) struct ServeOptions {
     pub(crate) insecure_plain_http: bool,
     /// How long the head of a request may take to arrive
     #[arg(long, env = "KEYWAY_HEAD_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = HEAD_TIMEOUT,
-        value_parser = clap::value_parser!(u32).range(1..=3_600))]
+        value_parser = number(1, 3_600))]
     pub(crate) head_timeout_seconds: u32,
     /// How long a connection may be idle between requests; longer than the load balancer in front
     /// keeps it
     #[arg(long, env = "KEYWAY_IDLE_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = IDLE_TIMEOUT,
-        value_parser = clap::value_parser!(u32).range(1..=3_600))]
+        value_parser = number(1, 3_600))]
     pub(crate) idle_timeout_seconds: u32,
 }
 

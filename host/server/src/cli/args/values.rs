@@ -27,6 +27,14 @@ pub(super) fn provider_and_tier(text: &str) -> Result<(String, String), String> 
     pair(text).filter(|(_, tier)| !tier.is_empty()).ok_or_else(|| "write it as TYPE=TIER".to_owned())
 }
 
+/// A whole number in a range.
+pub(super) fn number(least: u32, most: u32) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| format!("write a number from {least} to {most}"))
+    }
+}
+
 /// What may have a private address: one destination, or a range of addresses for all of them.
 #[derive(Debug, Clone)]
 pub(crate) enum Private {

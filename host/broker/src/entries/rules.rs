@@ -61,7 +61,8 @@ impl VaultEntry {
                 for ((field, value), (_, before)) in own.fields_mut().into_iter().zip(before.fields()) {
                     check_ciphertext(field, value, before, key)?;
                 }
-                if needs_secret {
+                let is_given = own.tfa_secret.is_some() && own.tfa_secret != before.tfa_secret;
+                if needs_secret || is_given {
                     check_authenticator(own.tfa_secret.as_deref(), key)?;
                 }
             }

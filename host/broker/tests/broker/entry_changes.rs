@@ -190,6 +190,11 @@ async fn the_rules_of_a_new_entry_hold_for_a_change() {
     let no_base32 = secret(Some(world.encrypted("not base32!")));
     let refused = invalid(world.update(&own, no_base32).await);
     assert!(matches!(&refused, InvalidInput::TfaSecret(reason) if reason.contains("not base32")), "{refused}");
+    // Also of an entry whose codes come in another way for now.
+    world.update(&own, set_method(TfaMethod::Email)).await.unwrap();
+    let no_base32 = secret(Some(world.encrypted("not base32!")));
+    assert!(matches!(invalid(world.update(&own, no_base32).await), InvalidInput::TfaSecret(_)));
+    world.update(&own, set_method(TfaMethod::Authenticator)).await.unwrap();
     let counting = secret(Some(world.encrypted("otpauth://hotp/x?secret=GEZDGNBVGY3TQOJQ&counter=1")));
     let refused = invalid(world.update(&own, counting).await);
     assert!(matches!(&refused, InvalidInput::TfaSecret(reason) if reason.contains("HOTP")), "{refused}");

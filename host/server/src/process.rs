@@ -1,21 +1,32 @@
 //! What the process asks of the system before it holds a secret.
 //!
 //! No core dump is written, and no other process of the same user can read its memory. A master key
-//! in the environment is taken out of it. (The system's administrator still can. Swapping is
-//! the machine's to turn off.)
+//! and settings of connections in the environment are taken out of it. (The system's administrator
+//! still can. Swapping is the machine's to turn off.)
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use keyway::MasterKey;
 use keyway::keys::KeyError;
+use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, setrlimit};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 /// The variable that may hold the master key itself.
 pub(crate) const MASTER_KEY_VARIABLE: &str = "KEYWAY_MASTER_KEY";
 
 /// The key that was in the environment.
 static MASTER_KEY: OnceLock<MasterKey> = OnceLock::new();
+
+/// How the names of variables begin that hold settings of connections.
+pub(crate) const SETTING_VARIABLES: &str = "KEYWAY_SETTING_";
+
+/// The variable that may hold the token of the demo.
+pub(crate) const DEMO_VARIABLE: &str = "KEYWAY_OP_TOKEN";
+
+/// The other secrets that were in the environment, by their variables.
+static SECRETS: Mutex<BTreeMap<String, SecretString>> = Mutex::new(BTreeMap::new());
 
 /// Protects the process. A system that refuses is no reason not to start.
 pub(crate) fn protect() {
@@ -29,13 +40,37 @@ pub(crate) fn protect() {
     }
 }
 
-/// Takes the master key out of the environment, where it would be readable as long as the process
-/// lives. Call it while the process has one thread. What is no key is left where it is, to be
-/// complained about later.
+/// Takes secrets out of the environment, where they would be readable as long as the process lives,
+/// and inherited. Call it while the process has one thread. What is no key or no text is left where
+/// it is, to be complained about later.
+pub(crate) fn take_secrets() {
+    if let Ok(key) = MasterKey::from_env(MASTER_KEY_VARIABLE) {
+        wipe(MASTER_KEY_VARIABLE);
+        let _ = MASTER_KEY.set(key);
+    }
+    for (name, value) in std::env::vars_os() {
+        let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else { continue };
+        if (name.starts_with(SETTING_VARIABLES) || name == DEMO_VARIABLE) && !value.is_empty() {
+            wipe(&name);
+            SECRETS.lock().insert(name, value.into());
+        }
+    }
+}
+
+/// Forgets the secrets that only some commands need.
+pub(crate) fn forget_secrets() {
+    SECRETS.lock().clear();
+}
+
+/// A secret that was in the environment.
+pub(crate) fn secret(variable: &str) -> Option<SecretString> {
+    SECRETS.lock().get(variable).cloned()
+}
+
+/// Overwrites the value of a variable.
 #[expect(unsafe_code, reason = "the standard library can remove a variable, but not wipe it")]
-pub(crate) fn take_master_key() {
-    let Ok(key) = MasterKey::from_env(MASTER_KEY_VARIABLE) else { return };
-    let Ok(name) = std::ffi::CString::new(MASTER_KEY_VARIABLE) else { return };
+fn wipe(variable: &str) {
+    let Ok(name) = std::ffi::CString::new(variable) else { return };
     // SAFETY: there is one thread, so nothing else reads or changes the environment. `getenv`
     // returns null or a string in it that ends in a null byte, which stays where it is.
     unsafe {
@@ -45,7 +80,6 @@ pub(crate) fn take_master_key() {
             value.cast::<u8>().write_bytes(b'x', libc::strlen(value));
         }
     }
-    let _ = MASTER_KEY.set(key);
 }
 
 /// The master key out of this variable.

@@ -17,6 +17,7 @@ use super::exit::CliError;
 use super::output::{FAINT, Table, day_and_time, facts, printable};
 use super::{budget, provider, secret_input, select};
 use crate::host::Host;
+use crate::process::SETTING_VARIABLES;
 use crate::regular_file;
 use crate::view::connection::{SecretItem, SecretProvider};
 use crate::view::view;
@@ -177,7 +178,7 @@ fn settings(description: &Description, options: &SettingOptions) -> Result<Setti
         if settings.get(&spec.name).is_some() {
             continue;
         }
-        let variable = format!("KEYWAY_SETTING_{}", spec.name.to_ascii_uppercase());
+        let variable = format!("{SETTING_VARIABLES}{}", spec.name.to_ascii_uppercase());
         if let Some(value) = secret_input::from_environment(&variable) {
             settings.set(&spec.name, value);
         } else if spec.required && spec.default.is_none() {

@@ -53,7 +53,7 @@ use usage::{argument_of, first_line, is_stray_value, with_escapes, with_origin, 
 /// The whole program.
 pub fn main() -> ExitCode {
     process::protect();
-    process::take_master_key();
+    process::take_secrets();
     process::explain_bus_errors();
     if std::env::args_os().skip(1).eq([COMPILE_COMPONENT]) {
         // It has reported the reason on standard error, to the process that started it.
@@ -117,6 +117,9 @@ fn not_a_command(error: &clap::Error) -> ExitCode {
 
 fn run(app: &App, command: Command) -> Result<(), CliError> {
     let is_server = matches!(command, Command::Serve(_));
+    if is_server {
+        process::forget_secrets();
+    }
     let default = if is_server {
         Targets::new().with_default(LevelFilter::INFO)
     } else {

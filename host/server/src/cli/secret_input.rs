@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::exit::CliError;
+use crate::process;
 
 /// The size limit, in bytes. Far more than any token; a larger file is the wrong one.
 pub(crate) const LIMIT: usize = 64 << 10;
@@ -23,7 +24,8 @@ pub(crate) fn from_file(path: &Path) -> Result<SecretString, CliError> {
     read(path, LIMIT)
 }
 
-/// The same with a limit in bytes.
+/// The same with a limit in bytes. A pipe is read as well: shells put one in the place of a file
+/// for `<(command)`.
 pub(crate) fn read(path: &Path, limit: usize) -> Result<SecretString, CliError> {
     let is_stdin = path == Path::new("-");
     let place = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
@@ -59,6 +61,9 @@ fn line(text: &str) -> SecretString {
 
 /// The secret in an environment variable; `None` when it is not set or empty.
 pub(crate) fn from_environment(variable: &str) -> Option<SecretString> {
+    if let Some(secret) = process::secret(variable) {
+        return Some(secret);
+    }
     let value = Zeroizing::new(std::env::var(variable).ok()?);
     (!value.is_empty()).then(|| value.as_str().into())
 }

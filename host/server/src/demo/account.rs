@@ -11,10 +11,8 @@ use serde::Deserialize;
 use crate::cli::args::demo::DemoOptions;
 use crate::cli::exit::CliError;
 use crate::cli::secret_input;
+use crate::process::DEMO_VARIABLE;
 use crate::regular_file;
-
-/// The variable with the token of a real service account.
-const TOKEN_VARIABLE: &str = "KEYWAY_OP_TOKEN";
 
 /// The account that the demo uses.
 pub(super) struct Account {
@@ -36,7 +34,7 @@ impl Account {
         }
         let token = match &options.token_file {
             Some(file) => Some(secret_input::from_file(file)?),
-            None => secret_input::from_environment(TOKEN_VARIABLE),
+            None => secret_input::from_environment(DEMO_VARIABLE),
         };
         let token = token.ok_or_else(|| {
             CliError::usage("the demo needs a 1Password account: --token-file FILE, or --emulator-info FILE")

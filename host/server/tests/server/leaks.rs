@@ -22,6 +22,9 @@ const COOKIE: &str = "session-cookie-51d0e8";
 const PASSED_AS_PARAMETER: &str = "pasted-into-the-url-3b9a";
 
 /// A server whose log goes to a file, and all output so far.
+/// A token in the server's environment, which only the command line uses.
+pub(crate) const UNUSED_TOKEN: &str = "ops_unused-token-3e7a51f09bd4";
+
 pub(crate) struct World {
     folder: Folder,
     pub(crate) emulator: Emulator,
@@ -46,6 +49,7 @@ impl World {
         let mut server = folder.keyway(&arguments);
         server.env("KEYWAY_CONNECT_TO", connect_to(&emulator)).stderr(log);
         server.env_remove("KEYWAY_MASTER_KEY_FILE").env("KEYWAY_MASTER_KEY", MASTER_KEY);
+        server.env("KEYWAY_SETTING_TOKEN", UNUSED_TOKEN);
         let mut server = server.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::leaks::World;
+use crate::leaks::{UNUSED_TOKEN, World};
 use crate::support::MASTER_KEY;
 
 /// JSON escapes it, so its reader has to put it together in a buffer of its own.
@@ -122,6 +122,7 @@ async fn a_second_after_the_last_request_no_secret_is_left_in_memory() {
         ("token", world.token()),
         ("middle of the token", world.token()[100..140].to_owned()),
         ("refused token", REFUSED_TOKEN.to_owned()),
+        ("unused token", UNUSED_TOKEN.to_owned()),
         ("client key", world.encryption_key.clone()),
         ("master key", MASTER_KEY.to_owned()),
         ("password", PASSWORD.to_owned()),
@@ -164,6 +165,7 @@ async fn a_second_after_the_last_request_no_secret_is_left_in_memory() {
     assert!(found.is_empty(), "{found:#?}");
     let environment = fs::read_to_string(format!("/proc/{}/environ", world.server.id())).unwrap();
     assert!(environment.contains("KEYWAY_MASTER_KEY=xxx") && !environment.contains(MASTER_KEY), "{environment}");
+    assert!(environment.contains("KEYWAY_SETTING_TOKEN=xxx") && !environment.contains(UNUSED_TOKEN), "{environment}");
     // It would have been found: what is no secret is there.
     assert!(!copies(world.server.id(), &[("", "KEYWAY_DATA_DIR".to_owned())]).is_empty());
     drop(open);

@@ -19,6 +19,19 @@ pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     read_up_to(path, LIMIT)
 }
 
+/// The same of standard input, where a pipe is what is meant.
+pub(crate) fn read_stdin() -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut contents = Zeroizing::new(Vec::new());
+    match io::stdin().lock().take(LIMIT + 1).read_to_end(&mut contents)? as u64 > LIMIT {
+        true => Err(too_large(LIMIT)),
+        false => Ok(contents),
+    }
+}
+
+fn too_large(limit: u64) -> io::Error {
+    io::Error::new(ErrorKind::FileTooLarge, format!("it is larger than {} MiB", limit >> 20))
+}
+
 /// The same with a limit in bytes.
 pub(crate) fn read_up_to(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     // Opening a pipe would wait as well.
@@ -30,7 +43,7 @@ pub(crate) fn read_up_to(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8
         return Err(io::Error::new(kind, "it is not a regular file"));
     }
     if found.len() > limit {
-        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("it is larger than {} MiB", limit >> 20)));
+        return Err(too_large(limit));
     }
     // Allocated once, so that growing leaves no copies behind.
     let mut contents = Zeroizing::new(Vec::with_capacity(usize::try_from(found.len()).unwrap_or_default() + 1));

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use keyway::ErrorKind;
-use keyway::audit::{AuditPage, AuditQuery, AuditRecord, AuditRoot, AuditVerification};
+use keyway::audit::{AuditPage, AuditQuery, AuditRecord, AuditRoot, AuditVerification, InvalidRoot};
 use serde::Serialize;
 
 use super::app::App;
@@ -12,6 +12,7 @@ use super::args::audit::AuditCommand;
 use super::exit::CliError;
 use super::output::{BAD, FAINT, GOOD, Table, printable};
 use super::select;
+use crate::regular_file;
 
 pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError> {
     let host = app.open_read_only().await?;
@@ -67,11 +68,12 @@ pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError
 
 /// The root in a file, or on standard input for `-`.
 fn kept_root(file: &Path) -> Result<AuditRoot, CliError> {
-    let text = if file == Path::new("-") { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(file) };
+    let text = if file == Path::new("-") { regular_file::read_stdin() } else { regular_file::read(file) };
     let place = file.display();
     let text =
         text.map_err(|error| CliError::unreadable(&error, format!("cannot read a root from {place}: {error}")))?;
-    text.parse().map_err(|error| CliError::new(ErrorKind::Invalid, format!("{place}: {error}")))
+    let root = std::str::from_utf8(&text).map_err(|_| InvalidRoot).and_then(str::parse);
+    root.map_err(|error| CliError::new(ErrorKind::Invalid, format!("{place}: {error}")))
 }
 
 fn show(out: &mut dyn Write, page: &AuditPage) -> io::Result<()> {

@@ -19,7 +19,8 @@ pub(crate) struct Target {
     /// The longest input in bytes: long enough for all that the reader tells apart. Shorter inputs
     /// run more often.
     pub(crate) longest: usize,
-    /// How many inputs `cargo xtask test` tries: about as many as a small machine tries in a minute.
+    /// How many inputs `cargo xtask test` tries: about as many as a small machine tries in a
+    /// minute.
     pub(crate) inputs: u32,
     /// Inputs to begin with, from which the fuzzer makes others, and what each of them is.
     pub(crate) seeds: &'static [(&'static str, &'static str)],

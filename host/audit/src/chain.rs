@@ -37,6 +37,12 @@ pub(crate) struct Head {
 impl Head {
     /// Before the first line.
     pub(crate) const NONE: Self = Self { number: 0, tag: START };
+
+    /// Whether a series that ends here still has everything that a root with `vouched` vouches for.
+    /// It may have more. `before` is the head before the header that this is.
+    pub(crate) fn may_follow(&self, before: Option<&Self>, vouched: &Self) -> bool {
+        vouched.number < self.number || [Some(self), before].contains(&Some(vouched)) || vouched.number == 0
+    }
 }
 
 const MEMBER: &[u8] = br#","mac":""#;

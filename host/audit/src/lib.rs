@@ -95,7 +95,7 @@ use keyway_clock::Clock;
 use keyway_storage::Storage;
 
 pub use chain::{AUDIT_KEY, AuditKey};
-pub use copy::{CopyError, copy};
+pub use copy::{Copied, CopyError, copy};
 pub use error::{AuditCause, AuditError, InvalidQuery};
 pub use error_kind::ErrorKind;
 pub use event::{AuditActor, AuditEvent, AuditRecord, AuditSource, Subject};
@@ -107,6 +107,7 @@ pub use problem::{AuditFinding, AuditProblem};
 pub use query::{AUDIT_RECORDS_PER_PAGE, AuditPage, AuditQuery, Cursor, Order};
 pub use recorder::{DEADLINE, Recorder};
 pub use root::{AuditRoot, InvalidRoot, RootNote};
+pub use segment::rehearse;
 pub use sink::{AuditSink, Durability, InMemoryAudit, Receipt};
 pub use sync::SYNC_INTERVAL;
 pub use trail::Trail;

@@ -143,11 +143,11 @@ impl Segment {
         let mut line = serde_json::to_vec(&header)?;
         line.pop();
         let tag = key.finish(&head.tag, &mut line, 0);
-        make_folder(folder)?;
+        private_file::create_folder(folder)?;
         let path = name.in_folder(folder);
         private_file::create(&path, &line)?;
         sync_folder(folder)?;
-        let file = open(&path, OpenOptions::new().read(true).append(true))?;
+        let file = open_to_append(&path)?;
         file.try_lock().map_err(io::Error::from)?;
         let segment = Self::of(name, path, file, line.len() as u64)?;
         Ok((segment, Head { number: head.number, tag }))
@@ -157,7 +157,7 @@ impl Segment {
     /// holds it, or when it is not the last.
     pub(crate) fn take_up(folder: &Path, name: Name, key: &AuditKey) -> io::Result<Option<TakenUp>> {
         let path = name.in_folder(folder);
-        let file = match open(&path, OpenOptions::new().read(true).append(true)) {
+        let file = match open_to_append(&path) {
             Err(error) if is_not_a_file(&error) => return Ok(Some(TakenUp::Broken)),
             opened => opened?,
         };
@@ -247,6 +247,14 @@ fn last_lines(mut file: &File, size: u64) -> io::Result<(Vec<Vec<u8>>, u64)> {
     let mut lines: Vec<_> = tail.rsplit(|byte| *byte == b'\n').take(2).map(<[u8]>::to_vec).collect();
     lines.reverse();
     Ok((lines, length))
+}
+
+/// The head that a segment ends with, as [`TakenUp::Good`] has it. `None` unless this log has
+/// written its end.
+pub(crate) fn end(path: &Path, key: &AuditKey, name: Name) -> io::Result<Option<(Head, Option<Head>)>> {
+    let file = open(path, OpenOptions::new().read(true))?;
+    let size = file.metadata()?.len();
+    Ok(head_of(&last_lines(&file, size)?.0, key, name))
 }
 
 /// The length of a file up to the end of its last whole line.
@@ -350,6 +358,31 @@ pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     if is_file { opened } else { Err(io::Error::new(io::ErrorKind::InvalidInput, NotAFile(path.to_owned()))) }
 }
 
+fn open_to_append(path: &Path) -> io::Result<File> {
+    let opened = open(path, OpenOptions::new().read(true).append(true));
+    opened.map_err(|error| match is_not_a_file(&error) {
+        true => error,
+        false => io::Error::new(error.kind(), format!("{}: {error}", path.display())),
+    })
+}
+
+/// Finds out whether the log in a folder could be continued or begun, as far as files and their
+/// rights decide that. Changes nothing.
+///
+/// # Errors
+/// What a host would say that cannot write the log.
+pub fn rehearse(folder: &Path) -> io::Result<()> {
+    private_file::may_create_folder(folder)?;
+    for name in list(folder)?.values().filter_map(|segments| segments.last()) {
+        match open_to_append(&name.in_folder(folder)) {
+            // It is left alone.
+            Err(error) if is_not_a_file(&error) => {}
+            opened => drop(opened?),
+        }
+    }
+    Ok(())
+}
+
 /// In the place of a segment is something else than a file.
 #[derive(Debug, Error)]
 #[error("{} is not a regular file; remove it", .0.display())]
@@ -358,14 +391,6 @@ struct NotAFile(PathBuf);
 /// Whether an error is that of [`open`] about what is no regular file.
 pub(crate) fn is_not_a_file(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|source| source.is::<NotAFile>())
-}
-
-pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
 }
 
 /// Makes the names in a folder safe on the disk.

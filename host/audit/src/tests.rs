@@ -520,7 +520,7 @@ async fn a_copy_has_what_its_root_vouches_for_and_a_log_that_is_missing_is_not_c
     assert!(matches!(copy(&wrong, &to, &roots), Err(CopyError::NoLog(folder)) if folder == wrong));
     std::fs::create_dir(&wrong).unwrap();
     assert!(matches!(copy(&wrong, &to, &roots), Err(CopyError::NoLog(_))));
-    assert_eq!(copy(&wrong, &to, &[]).unwrap(), 0);
+    assert_eq!(copy(&wrong, &to, &[]).unwrap(), Copied::default());
     assert!(!to.exists());
 
     // A later root and its segment.
@@ -530,8 +530,46 @@ async fn a_copy_has_what_its_root_vouches_for_and_a_log_that_is_missing_is_not_c
     lab.append(&blocked).await.unwrap();
     lab.close([other, blocked]).await;
     assert_eq!(lab.files().len(), 2);
-    assert_eq!(copy(lab.audit(), &to, &roots).unwrap(), 1);
+    assert_eq!(copy(lab.audit(), &to, &roots).unwrap(), Copied { segments: 1, incomplete: vec![] });
     let copied = std::fs::read_to_string(to.join("00001-00000001.jsonl")).unwrap();
     assert!(std::fs::read_to_string(lab.file(1, 1)).unwrap().starts_with(&copied));
     assert!(copied.lines().count() >= 4, "{copied}");
+}
+
+#[tokio::test]
+async fn a_series_that_does_not_end_where_it_was_left_is_told_at_the_start_and_by_a_copy() {
+    type Change = fn(&Lab);
+    let changes: [Change; 4] = [
+        |lab| std::fs::remove_file(lab.file(2, 1)).unwrap(),
+        |lab| lab.write(&lab.file(2, 1), &lab.lines(&lab.file(2, 1))[..1]),
+        |lab| lab.write(&lab.file(2, 1), &lab.lines(&lab.file(1, 1))),
+        |lab| lab.write(&lab.file(1, 1), &lab.lines(&lab.file(1, 1))[..2]),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let lab = Lab::new().await;
+        let (first, second) = (lab.open().await, lab.open().await);
+        for log in [&first, &first, &second, &second] {
+            lab.append(log).await.unwrap();
+        }
+        lab.close([first, second]).await;
+        change(&lab);
+        let roots = lab.storage.audit_roots().await.unwrap();
+        let copied = copy(lab.audit(), &lab.folder.path().join("copy"), &roots).unwrap();
+        assert_eq!(copied.incomplete, [if number < 3 { 2 } else { 1 }], "change {number}");
+        let log = lab.open().await;
+        log.check().await.unwrap();
+        let warning = log.warning().unwrap();
+        assert!(warning.contains("does not end") || warning.contains("series 2 of"), "change {number}: {warning}");
+        lab.close([log]).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_folder_in_the_place_of_the_log_is_called_that() {
+    let lab = Lab::new().await;
+    std::os::unix::fs::symlink("nowhere", lab.audit()).unwrap();
+    let log = lab.open().await;
+    let error = log.check().await.unwrap_err();
+    assert!(error.to_string().contains("something else is in its place"), "{error}");
+    assert!(rehearse(lab.audit()).is_err());
 }

@@ -24,7 +24,6 @@ use crate::group_commit::Group;
 use crate::missing::Missing;
 use crate::operation::Operation;
 use crate::outcome::Outcome;
-use crate::root::Root;
 use crate::root_store::Roots;
 use crate::segment::{self, LINE_LIMIT, Name, Segment, TakenUp};
 use crate::sink::{Durability, Receipt};
@@ -217,7 +216,9 @@ impl Writer {
                         // may predate another process's records, and a series that was cut off
                         // since would be continued as if nothing had happened.
                         let root = self.wait_for(self.roots.settle(&seen))?;
-                        if may_follow(&root, name.series, &head, before.as_ref()) {
+                        self.missing.compare(&self.folder, &self.key, &root)?;
+                        let vouched = root.heads.get(&name.series);
+                        if vouched.is_some_and(|vouched| head.may_follow(before.as_ref(), vouched)) {
                             self.open = Some(Open { segment, head, end: End::Whole });
                             return Ok(cut_off);
                         }
@@ -231,10 +232,7 @@ impl Writer {
             }
             // In the root first: a series that is not in it would look as if the root was changed.
             let series = self.wait_for(self.roots.begin_series(&seen))?;
-            // Listed after the root was read, because a series is in the root first.
-            if segment::list(&self.folder)?.is_empty() {
-                self.missing.whole(&self.folder, &self.roots.known());
-            }
+            self.missing.compare(&self.folder, &self.key, &self.roots.known())?;
             match self.begin(Name { series, segment: 1 }, Head::NONE) {
                 Err(error) if taken(&error) => {}
                 begun => return begun.map(|()| 0),
@@ -270,15 +268,6 @@ fn add_line(buffer: &mut Vec<u8>, key: &AuditKey, head: &Head, root: u64, event:
     buffer.extend_from_slice(members);
     let tag = key.finish(&head.tag, buffer, from);
     Ok(Head { number, tag })
-}
-
-/// Whether a series that ends with `head` still has everything that the root vouches for. It may
-/// have more. `before` is the head before the header that `head` is.
-fn may_follow(root: &Root, series: u32, head: &Head, before: Option<&Head>) -> bool {
-    let vouched = root.heads.get(&series);
-    vouched.is_some_and(|vouched| {
-        vouched.number < head.number || [Some(head), before].contains(&Some(vouched)) || vouched.number == 0
-    })
 }
 
 /// Whether another process has begun or taken up that segment.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use keyway_audit::Trail;
 pub use keyway_audit::{
     AUDIT_RECORDS_PER_PAGE, AuditActor, AuditError, AuditEvent, AuditFinding, AuditPage, AuditProblem, AuditQuery,
-    AuditRecord, AuditRoot, AuditSink, AuditSource, AuditVerification, CopyError, Cursor, DEADLINE, Durability,
+    AuditRecord, AuditRoot, AuditSink, AuditSource, AuditVerification, Copied, CopyError, Cursor, DEADLINE, Durability,
     InMemoryAudit, InvalidQuery, InvalidRoot, Operation, Order, Outcome, OutcomeFilter, Receipt, SEGMENT_BYTES,
-    SYNC_INTERVAL, SegmentOptions, SeriesHead, Subject, copy,
+    SYNC_INTERVAL, SegmentOptions, SeriesHead, Subject, copy, rehearse,
 };
 
 use crate::access::Access;

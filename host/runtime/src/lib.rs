@@ -89,7 +89,7 @@ pub use limits::Limits;
 #[cfg(feature = "testing")]
 pub use native::NativeProvider;
 pub use provider::Provider;
-pub use runtime::{PreparedRuntime, Runtime, RuntimeBuilder, SetupError};
+pub use runtime::{MORE_ADDRESS_SPACE, PreparedRuntime, Runtime, RuntimeBuilder, SetupError};
 pub use wiping_io::WipingIo;
 // What signatures are made of.
 pub use keyway_clock as clock;

@@ -70,7 +70,7 @@ pub enum SetupError {
 }
 
 /// What to do when there is no room for a sandbox. With 4 GiB, a few calls run at once.
-const MORE_ADDRESS_SPACE: &str =
+pub const MORE_ADDRESS_SPACE: &str =
     "Allow at least 4 GiB of address space, better no limit (`ulimit -v unlimited`, `LimitAS=infinity`)";
 
 /// Sets up a [`Runtime`].

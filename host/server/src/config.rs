@@ -1,7 +1,7 @@
 //! The configuration of a host (where its data and its providers are, and the operator's network
 //! policy), and of a server.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use keyway::audit::SegmentOptions;
@@ -202,13 +202,4 @@ pub(crate) fn default_data_dir() -> Option<PathBuf> {
     use etcetera::BaseStrategy;
     let strategy = etcetera::base_strategy::Xdg::new().ok()?;
     Some(strategy.data_dir().join("keyway"))
-}
-
-/// Creates a folder that only its owner can open; leaves an existing one unchanged.
-pub(crate) fn make_private_folder(folder: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
 }

@@ -15,13 +15,13 @@
 use std::path::{Path, PathBuf};
 
 use keyway::keys::{HostKey, KeyError, MasterKeys};
-use keyway::storage::{KeyStorage, StorageError};
+use keyway::storage::{KeyStorage, MasterKeyRecord, StorageError, private_file};
 use keyway::{Broker, BrokerError, MasterKey, SqliteStorage};
 use keyway_runtime::egress::Authorities;
 use keyway_runtime::{CodeCacheKey, FolderError, PreparedRuntime, ProviderFolder, Runtime, SetupError};
 use thiserror::Error;
 
-use crate::config::{self, HostConfig, MasterKeySource};
+use crate::config::{HostConfig, MasterKeySource};
 use crate::{installation, process, regular_file};
 
 /// The purpose under which the key of the code cache is derived from the host key.
@@ -156,8 +156,8 @@ impl Host {
         installation::check(config)?;
         let keys = master_keys(config)?;
         let storage = async { in_use(config, SqliteStorage::open_read_only(config.database()).await?).await };
-        let (prepared, storage) = tokio::try_join!(prepare_runtime(config), storage)?;
-        let runtime = prepared.build();
+        let (prepared, storage) = tokio::join!(prepare_runtime(config), storage);
+        let (runtime, storage) = (prepared?.build(), storage?);
         let broker = Broker::builder(runtime.clone(), storage.clone(), keys)
             .audit(config.audit.clone())
             .operator(config.operator.clone())
@@ -168,7 +168,7 @@ impl Host {
 
     async fn open_with(config: &HostConfig, with_providers: bool) -> Result<Self, OpenError> {
         let made = |folder: &PathBuf| {
-            config::make_private_folder(folder).map_err(|source| OpenError::Folder { folder: folder.clone(), source })
+            private_file::create_folder(folder).map_err(|source| OpenError::Folder { folder: folder.clone(), source })
         };
         installation::check(config)?;
         let keys = master_keys(config)?;
@@ -182,11 +182,12 @@ impl Host {
         }
         let database = async {
             let storage = in_use(config, SqliteStorage::open(config.database()).await?).await?;
-            let host_key = HostKey::open(&storage, &keys).await;
-            let host_key = host_key.map_err(|error| not_opened(config, error.into()))?;
-            Ok((storage, CodeCacheKey::new(*host_key.derive(CODE_CACHE_KEY))))
+            let host_key = host_key(config, &storage, &keys).await?;
+            Ok::<_, OpenError>((storage, CodeCacheKey::new(*host_key.derive(CODE_CACHE_KEY))))
         };
-        let (prepared, (storage, code_cache_key)) = tokio::try_join!(prepare_runtime(config), database)?;
+        // With too little memory both fail, and the sandbox says what to do.
+        let (prepared, database) = tokio::join!(prepare_runtime(config), database);
+        let (prepared, (storage, code_cache_key)) = (prepared?, database?);
         let runtime = prepared.code_cache(config.code_cache(), code_cache_key).build();
         let providers = match with_providers {
             true => Some(ProviderFolder::open(&runtime, folder).await?),
@@ -226,6 +227,28 @@ impl Host {
         self.broker.close().await;
         self.storage.close().await;
     }
+}
+
+/// Finds out whether a host could open its database, which names these master keys, with `keys`.
+/// Nothing is changed.
+pub(crate) async fn rehearse(
+    config: &HostConfig,
+    keys: &MasterKeys,
+    named: &[MasterKeyRecord],
+) -> Result<(), OpenError> {
+    match SqliteStorage::rehearse(config.database()).await? {
+        Some(storage) => {
+            let opened = host_key(config, &storage, keys).await;
+            storage.close().await;
+            opened.map(drop)
+        }
+        // Other keys than the master key can only be read after the migration.
+        None => keys.check(named).await.map_err(|error| not_opened(config, error.into())),
+    }
+}
+
+async fn host_key(config: &HostConfig, storage: &SqliteStorage, keys: &MasterKeys) -> Result<HostKey, OpenError> {
+    HostKey::open(storage, keys).await.map_err(|error| not_opened(config, error.into()))
 }
 
 /// Names the place of a master key that does not open the database.

@@ -55,7 +55,7 @@ pub(crate) async fn prepare(config: &HostConfig) -> Result<Option<PathBuf>, Open
     if config.master_key.is_none() {
         let folder = config::default_config_dir().ok_or(OpenError::NoPlaceForKey)?;
         refuse_in_memory(&key)?;
-        config::make_private_folder(&folder).map_err(|source| OpenError::Folder { folder, source })?;
+        private_file::create_folder(&folder).map_err(|source| OpenError::Folder { folder, source })?;
     }
     make_key(&key).map(|_| Some(key))
 }

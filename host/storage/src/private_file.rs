@@ -1,4 +1,4 @@
-//! Files that only their owner may read.
+//! Files and folders that only their owner may read.
 //!
 //! A new file appears complete and with its final mode, or not at all. It is written under another
 //! name and then linked; unlike renaming, linking fails when the name has been taken meanwhile. A
@@ -26,6 +26,30 @@ pub fn create(path: &Path, contents: &[u8]) -> io::Result<()> {
         Ok(()) => Ok(()),
     }?;
     sync_folder_of(path)
+}
+
+/// Creates a folder that only its owner can open, with its parents; leaves an existing one
+/// unchanged.
+pub fn create_folder(folder: &Path) -> io::Result<()> {
+    may_create_folder(folder)?;
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+/// Whether a folder is there, or nothing is in its place.
+pub fn may_create_folder(folder: &Path) -> io::Result<()> {
+    let in_place = || io::Error::new(io::ErrorKind::NotADirectory, "something else is in its place; move that away");
+    match fs::metadata(folder) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(in_place()),
+        // A link that leads nowhere.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_symlink() => Err(in_place()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes the name of a file durable, in addition to its contents.

@@ -168,6 +168,12 @@ impl App {
         Ok(())
     }
 
+    /// The provider types that have a default tier and are not installed.
+    pub(super) fn unknown_tiers(&self, installed: impl Fn(&str) -> Option<Provider>) -> Vec<&str> {
+        let types = self.global.default_rate_limit_tier.iter().map(|(provider_type, _)| provider_type.as_str());
+        types.filter(|provider_type| installed(provider_type).is_none()).collect()
+    }
+
     /// Opens the host for a command that calls no provider.
     pub(crate) async fn open_without_providers(&self) -> Result<&Host, CliError> {
         let open = async { Ok(Host::open_without_providers(&self.config()?).await?) };

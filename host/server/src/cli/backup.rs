@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use super::app::App;
 use super::exit::CliError;
-use super::output::{FAINT, facts};
+use super::output::{FAINT, Output, facts};
 use crate::config::HostConfig;
 use crate::host::OpenError;
 use crate::installation;
@@ -33,11 +33,17 @@ pub(super) async fn run(app: &App, folder: PathBuf) -> Result<(), CliError> {
     let config = app.config()?;
     installation::check(&config)?;
     let failed = |error: io::Error| {
-        let kind = if error.kind() == io::ErrorKind::AlreadyExists { ErrorKind::Conflict } else { ErrorKind::Invalid };
-        CliError::new(kind, format!("cannot make a backup in {}: {error}", folder.display()))
+        let place = folder.display();
+        match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                let message = format!("cannot make a backup in {place}: it already exists; name a new folder");
+                CliError::new(ErrorKind::Conflict, message)
+            }
+            _ => CliError::new(ErrorKind::Invalid, format!("cannot make a backup in {place}: {error}")),
+        }
     };
     if fs::symlink_metadata(&folder).is_ok() {
-        return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, "it already exists; name a new folder")));
+        return Err(failed(io::ErrorKind::AlreadyExists.into()));
     }
     let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED)) {
@@ -62,7 +68,7 @@ pub(super) async fn run(app: &App, folder: PathBuf) -> Result<(), CliError> {
     let copied = storage.copy_to(&in_backup.database()).await;
     storage.close().await;
     let roots = copied.map_err(|error| not_copied(error, &folder))?;
-    let segments = audit::copy(&config.audit.folder, &in_backup.audit.folder, &roots).map_err(|error| match error {
+    let log = audit::copy(&config.audit.folder, &in_backup.audit.folder, &roots).map_err(|error| match error {
         CopyError::NoLog(_) => CliError::new(ErrorKind::NotFound, error.to_string())
             .hint("--audit-dir names its folder; if the log is lost, a start of the server begins a new one"),
         CopyError::Io(error) => failed(error),
@@ -70,14 +76,27 @@ pub(super) async fn run(app: &App, folder: PathBuf) -> Result<(), CliError> {
     })?;
     let finish = || {
         File::open(unfinished.path())?.sync_all()?;
-        fs::rename(unfinished.path(), &folder)?;
+        rename_new(unfinished.path(), &folder)?;
         File::open(parent)?.sync_all()
     };
     finish().map_err(failed)?;
     // Its name is another one now.
     let _ = unfinished.keep();
     let database_bytes = fs::metadata(HostConfig::new(&folder).database()).map_or(0, |file| file.len());
-    let made = Made { backup: fs::canonicalize(&folder).unwrap_or(folder), database_bytes, audit_segments: segments };
+    let made = Made {
+        backup: fs::canonicalize(&folder).unwrap_or(folder),
+        database_bytes,
+        audit_segments: log.segments,
+        incomplete_audit_series: log.incomplete,
+    };
+    if !made.incomplete_audit_series.is_empty() {
+        let series: Vec<_> = made.incomplete_audit_series.iter().map(ToString::to_string).collect();
+        Output::warning(&format!(
+            "the audit log lacks records that its root vouches for, in series {}; `keyway audit verify` shows which. \
+             Restore them from an earlier backup, and keep that",
+            series.join(", ")
+        ));
+    }
     app.output.result(&made, |out| {
         writeln!(out, "Made a backup of the database and the audit log.")?;
         let size = format!("{} KiB", made.database_bytes.div_ceil(1_024));
@@ -88,6 +107,24 @@ pub(super) async fn run(app: &App, folder: PathBuf) -> Result<(), CliError> {
         )?;
         writeln!(out, "{FAINT}The master key is not in it: keep that in another place.{FAINT:#}")
     })
+}
+
+/// Renames a folder unless its new name is taken: a plain renaming would replace an empty folder.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // A file system that does not support it.
+            Err(Errno::INVAL | Errno::NOSYS) => {}
+            renamed => return Ok(renamed?),
+        }
+    }
+    if fs::symlink_metadata(to).is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    fs::rename(from, to)
 }
 
 fn not_copied(error: StorageError, folder: &Path) -> CliError {
@@ -130,4 +167,23 @@ struct Made {
     backup: PathBuf,
     database_bytes: u64,
     audit_segments: u64,
+    /// The series of the audit log that lack records that its root vouches for.
+    incomplete_audit_series: Vec<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_was_made_meanwhile_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, taken, free) = (folder.path().join("from"), folder.path().join("taken"), folder.path().join("free"));
+        fs::create_dir(&from).unwrap();
+        fs::create_dir(&taken).unwrap();
+        assert_eq!(rename_new(&from, &taken).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(from.exists() && taken.exists());
+        rename_new(&from, &free).unwrap();
+        assert!(free.exists() && !from.exists());
+    }
 }

@@ -11,9 +11,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use keyway::{ErrorKind, MasterKey, SqliteStorage};
+use keyway::storage::private_file;
+use keyway::{ErrorKind, MasterKey, SqliteStorage, audit};
 use keyway_runtime::egress::Authorities;
-use keyway_runtime::{Limits, ProviderFolder, Runtime};
+use keyway_runtime::{Limits, MORE_ADDRESS_SPACE, ProviderFolder, Runtime};
 use serde::Serialize;
 
 use super::app::App;
@@ -24,7 +25,7 @@ use super::settings::{Origin, Settings};
 use crate::config::{HostConfig, MasterKeySource, ServeConfig};
 use crate::host::{self, OpenError, prepare_runtime};
 use crate::installation;
-use crate::serve::{BindError, Parts};
+use crate::serve::{BindError, Parts, allow_open_files};
 
 /// How long a proxy, or the target of a redirection, may take to accept a connection.
 const REACHABLE_WITHIN: Duration = Duration::from_secs(3);
@@ -32,6 +33,8 @@ const REACHABLE_WITHIN: Duration = Duration::from_secs(3);
 pub(super) async fn run(app: &App, command: &ConfigCommand) -> Result<(), CliError> {
     let ConfigCommand::Check = command;
     let config = app.config()?;
+    // As `serve` does.
+    allow_open_files();
     let checks = checks(app, &config).await;
     let checked = Checked { settings: app.settings.in_force(&config), checks };
     app.output.result(&checked, |out| checked.show(out))?;
@@ -82,6 +85,7 @@ async fn checks(app: &App, config: &HostConfig) -> Vec<Check> {
         Check::new("data folder", data_folder(&config.data_dir)),
         Check::new("database", database),
         Check::new("audit log", audit_folder(config)),
+        Check::new("code cache", code_cache(&config.code_cache())),
         Check::new("master key", master_key),
         Check::new("providers", providers(config).await),
     ];
@@ -116,9 +120,14 @@ async fn checks(app: &App, config: &HostConfig) -> Vec<Check> {
 
 fn sandbox(runtime: &Runtime) -> Found {
     let (calls, all) = (runtime.limits().concurrent_calls, Limits::default().concurrent_calls);
-    match calls == all {
-        true => (Finding::Good, format!("room for {calls} provider calls at once")),
-        false => {
+    match calls {
+        _ if calls == all => (Finding::Good, format!("room for {calls} provider calls at once")),
+        // A server has threads that this command has not, and may find a little less.
+        1 => {
+            let told = "the address space is so limited that a server may find no room for a provider call";
+            (Finding::Wrong, format!("{told}. {MORE_ADDRESS_SPACE}"))
+        }
+        _ => {
             let told = format!("the address space is limited, so only {calls} provider calls run at once, not {all}");
             (Finding::Note, format!("{told}; raise the limit (`ulimit -v`, `LimitAS=`)"))
         }
@@ -136,8 +145,8 @@ async fn tiers(app: &App, runtime: &Runtime, config: &HostConfig) -> Option<Chec
         Err(error) => wrong(OpenError::from(error)),
         Ok(folder) => match app.check_tiers(|provider_type| folder.get(provider_type)) {
             Err(error) => wrong(error),
-            Ok(()) => match tiers.iter().find(|(provider_type, _)| folder.get(provider_type).is_none()) {
-                Some((missing, _)) => (Finding::Note, format!("no provider of the type {missing} is installed")),
+            Ok(()) => match app.unknown_tiers(|provider_type| folder.get(provider_type)).first() {
+                Some(missing) => (Finding::Note, format!("no provider of the type {missing} is installed")),
                 None => {
                     let shown: Vec<_> = tiers.iter().map(|(of, tier)| format!("{of}={tier}")).collect();
                     (Finding::Good, shown.join(", "))
@@ -176,10 +185,9 @@ fn does_not_exist_yet(path: &Path, made_by: &str) -> Found {
 
 fn data_folder(folder: &Path) -> Found {
     let shown = folder.display();
-    match std::fs::metadata(folder) {
-        Ok(found) if !found.is_dir() => (Finding::Wrong, format!("{shown} is not a folder; name another")),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => (Finding::Wrong, format!("{shown}: {error}")),
-        found => match (not_writable(folder), found) {
+    match private_file::may_create_folder(folder).map(|()| std::fs::metadata(folder)) {
+        Err(source) => wrong(OpenError::Folder { folder: folder.to_owned(), source }),
+        Ok(found) => match (not_writable(folder), found) {
             (Some(why), _) => (Finding::Wrong, why),
             (None, Ok(found)) if found.permissions().mode() & 0o077 != 0 => {
                 (Finding::Note, format!("other users can read {shown}; `chmod 700` prevents it"))
@@ -190,10 +198,20 @@ fn data_folder(folder: &Path) -> Found {
     }
 }
 
+fn code_cache(folder: &Path) -> Found {
+    let refused = |source| wrong(OpenError::Folder { folder: folder.to_owned(), source });
+    let found = |()| match not_writable(folder) {
+        None => (Finding::Good, folder.display().to_string()),
+        Some(why) => (Finding::Warning, format!("{why}. Components are compiled again at each start")),
+    };
+    private_file::may_create_folder(folder).map_or_else(refused, found)
+}
+
 fn audit_folder(config: &HostConfig) -> Found {
     let folder = &config.audit.folder;
     let shown = folder.display();
-    match not_writable(folder) {
+    let refused = |error| Some(format!("the audit log in {shown} cannot be written: {error}"));
+    match not_writable(folder).or_else(|| audit::rehearse(folder).map_or_else(refused, |()| None)) {
         Some(why) => (Finding::Wrong, format!("{why}. Without the audit log nothing is released")),
         None if folder.exists() => (Finding::Good, shown.to_string()),
         None if !config.database().exists() => does_not_exist_yet(folder, "init"),
@@ -251,7 +269,7 @@ async fn database_and_key(config: &HostConfig) -> (Found, Found) {
     if records.is_empty() {
         return (installation::without_database(config).map_or_else(wrong, |()| found), (Finding::Good, place));
     }
-    let key = match (keys.check(&records).await, config.key_to_move()) {
+    let key = match (host::rehearse(config, &keys, &records).await, config.key_to_move()) {
         (Ok(()), Some((_, apart))) => {
             let advice = format!(
                 "{place} is in the data folder, so a copy of that opens itself; move it to {}",
@@ -260,7 +278,8 @@ async fn database_and_key(config: &HostConfig) -> (Found, Found) {
             (Finding::Note, advice)
         }
         (Ok(()), None) => (Finding::Good, place),
-        (Err(error), _) => (Finding::Wrong, format!("{place}: {error}")),
+        (Err(error @ OpenError::NotTheMasterKey { .. }), _) => wrong(error),
+        (Err(error), _) => return (wrong(error), (Finding::Good, place)),
     };
     (found, key)
 }

@@ -12,7 +12,7 @@ use super::exit::CliError;
 use crate::config::ServeConfig;
 use crate::host::Host;
 use crate::logging::LogFormat;
-use crate::serve::{Server, asked_to_end};
+use crate::serve::{Server, allow_open_files, asked_to_end};
 
 /// How often to look for interrupted key rotations. A look costs one small query, and waiting for
 /// the next one costs nothing: everything opens meanwhile.
@@ -35,6 +35,9 @@ pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliErro
     }
     tell_where(app, &server);
     report(host, &config, &server, &app.config()?.provider_folder());
+    for provider_type in app.unknown_tiers(|provider_type| host.broker().providers().get(provider_type)) {
+        tracing::warn!(provider_type, "there is a default rate-limit tier for a provider that is not installed");
+    }
     // Also where nothing asks for it: it logs what is missing.
     let broker = host.broker().clone();
     tokio::spawn(async move { drop(broker.readiness().check().await) });
@@ -52,16 +55,6 @@ fn tell_where(app: &App, server: &Server) {
     let _ = writeln!(std::io::stderr(), "Listening at {}", server.url());
     if let Some(metrics) = server.metrics_url() {
         let _ = writeln!(std::io::stderr(), "Metrics at {metrics}/metrics");
-    }
-}
-
-/// Raises the limit of open files to what the system grants this process: each connection is one,
-/// and the usual default is 1,024.
-fn allow_open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::debug!(%error, "the limit of open files was not raised");
     }
 }
 

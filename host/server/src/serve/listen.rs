@@ -42,6 +42,17 @@ pub enum BindError {
         /// Where.
         address: String,
     },
+    /// Too few files may be open.
+    #[error(
+        "only {limit} files may be open at a time, and a server needs {least}. Raise the limit, best to 8,192 or more \
+         (`ulimit -n`, `LimitNOFILE=`)"
+    )]
+    OpenFiles {
+        /// How many may.
+        limit: u64,
+        /// How many have to.
+        least: u64,
+    },
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] super::tls::TlsError),

@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use keyway::Broker;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -36,6 +36,10 @@ pub use tls::TlsError;
 /// The maximum number of open connections. Far above what the clients of one host need; above the
 /// number of requests in flight (`http/places.rs`), so that some are always idle.
 const CONNECTIONS: usize = 4_096;
+
+/// The smallest limit of open files. Without any request, a server with a few providers has about
+/// thirty open.
+const FILES: u64 = 64;
 
 /// The maximum number of connections at the operators' address: a few programs read there.
 const OPERATORS: usize = 64;
@@ -158,7 +162,19 @@ fn tls(config: &ServeConfig) -> Result<Option<Tls>, BindError> {
     Ok(config.tls.as_ref().map(Tls::open).transpose()?)
 }
 
+/// Raises the limit of open files to what the system grants this process: each connection is one,
+/// and the usual default is 1,024.
+pub(crate) fn allow_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::debug!(%error, "the limit of open files was not raised");
+    }
+}
+
 async fn listener(config: &ServeConfig) -> Result<Listener, BindError> {
+    if let Some(limit) = getrlimit(Resource::Nofile).current.filter(|limit| *limit < FILES) {
+        return Err(BindError::OpenFiles { limit, least: FILES });
+    }
     let listener = Listener::bind(&config.listen).await?;
     if let Some(address) = listener.address() {
         listen::check_plain(address, config.tls.is_some() || config.insecure_plain_http)?;

@@ -1,10 +1,12 @@
 //! Configuration by file, environment and flags, and `keyway config check`.
 
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::cli_database::change;
 use crate::support::{Api, Folder, MASTER_KEY, Ran, assert_without, set_mode};
 
 const ECHO: &[&str] = &["fixtures/echo"];
@@ -139,7 +141,7 @@ fn looking_changes_nothing_and_finds_what_is_wrong() {
 
     let mut beyond = folder.keyway(&["config", "check", "--json"]);
     let ran = Ran::from(beyond.env("KEYWAY_LISTEN", "0.0.0.0:0").output().unwrap()).failed(1);
-    assert!(message(&ran.json(), "listen").contains("insecure_plain_http"), "{ran:#?}");
+    assert!(message(&ran.json(), "listen").contains("--insecure-plain-http"), "{ran:#?}");
     let ran = Ran::from(beyond.env("KEYWAY_INSECURE_PLAIN_HTTP", "1").output().unwrap());
     assert_eq!(finding(&ran.json(), "listen"), "good");
     let mut half = folder.keyway(&["config", "check", "--json"]);
@@ -252,6 +254,91 @@ fn what_serve_refuses_is_wrong_in_the_same_words() {
     }
 }
 
+/// Runs the program as a user who is not root, and owns the data.
+fn ordinary(folder: &Folder, arguments: &[&str]) -> Command {
+    const NOBODY: u32 = 65_534;
+    let mut command = folder.keyway(arguments);
+    if rustix::process::geteuid().is_root() {
+        let owned = Command::new("chown").args(["-R", "-h", &format!("{NOBODY}:{NOBODY}")]).arg(folder.path()).status();
+        assert!(owned.unwrap().success());
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+#[tokio::test]
+async fn data_that_serve_refuses_is_wrong_in_the_same_words_and_left_as_it_is() {
+    for (what, told, sql, file) in [
+        ("database", "keyway.db cannot be written", "", "keyway.db"),
+        ("database", "keyway.db-wal cannot be written", "", "keyway.db-wal"),
+        ("database", "keyway.db-shm cannot be written", "", "keyway.db-shm"),
+        (
+            "database",
+            "made by a later release",
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             VALUES (99999999999999, 'later', 1, x'00', 0)",
+            "",
+        ),
+        ("database", "", "UPDATE host_keys SET wrapped_key = zeroblob(length(wrapped_key))", ""),
+        ("code cache", "something else is in its place", "", "code-cache"),
+    ] {
+        let folder = Folder::with(ECHO);
+        if !sql.is_empty() {
+            change(&folder, sql).await;
+        }
+        if file == "code-cache" {
+            std::fs::remove_file(folder.path().join(file)).unwrap();
+        }
+        if !file.is_empty() {
+            let file = folder.path().join(file);
+            std::fs::OpenOptions::new().append(true).create(true).open(&file).unwrap();
+            set_mode(&file, 0o400);
+        }
+        let before = contents(&folder);
+        let checked = Ran::from(ordinary(&folder, &["config", "check", "--json"]).output().unwrap()).json();
+        assert_eq!(finding(&checked, what), "wrong", "{told}{sql}: {checked}");
+        assert_eq!(contents(&folder), before, "{told}");
+        let served = Ran::from(ordinary(&folder, &["serve", "--listen", "127.0.0.1:0"]).output().unwrap());
+        let error = served.stderr.lines().find_map(|line| line.strip_prefix("error: ")).unwrap();
+        assert!(error.contains(told) && message(&checked, what).starts_with(error), "{checked}, and not {error}");
+    }
+}
+
+#[test]
+fn an_audit_log_that_cannot_be_written_or_lacks_its_folder_is_wrong() {
+    let folder = Folder::with(ECHO);
+    folder.run(&["workspace", "create", "Acme"]).ok();
+    let check = || Ran::from(ordinary(&folder, &["config", "check", "--json"]).output().unwrap());
+    check().ok();
+    let audit = folder.path().join("audit");
+    set_mode(&std::fs::read_dir(&audit).unwrap().next().unwrap().unwrap().path(), 0o400);
+    let checked = check().failed(1).json();
+    assert!(message(&checked, "audit log").contains(".jsonl: Permission denied"), "{checked}");
+    std::fs::rename(&audit, folder.path().join("away")).unwrap();
+    std::os::unix::fs::symlink("nowhere", &audit).unwrap();
+    let checked = check().failed(1).json();
+    assert!(message(&checked, "audit log").contains("something else is in its place"), "{checked}");
+}
+
+#[test]
+fn what_a_server_does_not_get_of_the_system_is_wrong() {
+    let folder = Folder::with(ECHO);
+    let limited = |limit: &str, arguments: &[&str]| {
+        let mut command = Command::new("/bin/sh");
+        let limited = format!("ulimit {limit}; exec \"$0\" \"$@\"");
+        command.args(["-c", &limited, env!("CARGO_BIN_EXE_keyway")]).args(arguments).env_clear();
+        command.env("HOME", folder.path()).env("KEYWAY_DATA_DIR", folder.path());
+        Ran::from(command.env("KEYWAY_MASTER_KEY_FILE", folder.key_file()).output().unwrap()).failed(1)
+    };
+    for limit in [24, 63] {
+        let limit = format!("-n {limit}");
+        let checked = limited(&limit, &["config", "check", "--json"]).json();
+        assert!(message(&checked, "listen").contains("LimitNOFILE="), "{checked}");
+        let served = limited(&limit, &["serve", "--listen", "127.0.0.1:0"]);
+        assert!(served.stderr.contains("LimitNOFILE="), "{served:#?}");
+    }
+}
+
 #[test]
 fn what_serve_stumbles_over_later_is_a_warning() {
     let folder = Folder::with(ECHO);
@@ -310,6 +397,7 @@ fn a_configuration_file_that_is_no_regular_file_or_too_large_is_refused_at_once(
             &["provider", "inspect", file][..],
             &["demo", "--emulator-info", file],
             &["workspace", "list", "--master-key-file", file],
+            &["audit", "verify", "--root", file],
             &["provider", "list", "--ca-file", file],
         ] {
             let ran = folder.run(command);

@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection, query, query_scalar};
 
 use super::explain::explained;
 use super::keys::{MASTER_KEYS, readable_master_keys};
-use super::{BUSY_TIMEOUT, SqliteStorage};
+use super::{BUSY_TIMEOUT, SqliteStorage, has_log};
 use crate::{Cause, MasterKeyRecord, StorageError};
 
 impl SqliteStorage {
@@ -21,13 +21,11 @@ impl SqliteStorage {
     /// [`StorageError::Open`].
     pub async fn look_at_master_keys(path: &Path) -> Result<Vec<MasterKeyRecord>, StorageError> {
         let failed = |source: Cause| StorageError::Open { place: path.display().to_string(), source };
-        let mut log = path.as_os_str().to_owned();
-        log.push("-wal");
-        // A database that no process has open has no log, and SQLite would create one even to read.
-        // Telling it that the file is immutable prevents that.
-        let is_open = std::fs::exists(&log).map_err(|error| failed(error.into()))?;
+        // A database that no process has open has no log, and SQLite would create one even to read,
+        // and remove one with nothing in it. Telling it that the file is immutable prevents that.
         let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
-        let mut connection = options.immutable(!is_open).connect().await.map_err(|error| failed(explained(error)))?;
+        let mut connection =
+            options.immutable(!has_log(path)).connect().await.map_err(|error| failed(explained(error)))?;
         let found = select(&mut connection).await;
         // The result is already read; a failure to close does not matter.
         let _ = connection.close().await;

@@ -86,8 +86,8 @@ impl SqliteStorage {
         let path = path.as_ref();
         let place = path.display().to_string();
         let refused = |source| StorageError::Open { place: place.clone(), source };
-        make_private(path).map_err(|error| refused(error.into()))?;
         must_be_writable(path).map_err(refused)?;
+        make_private(path).map_err(|error| refused(error.into()))?;
         let options = SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Wal);
         // A commit that fails (a full disk) leaves the connection inside its transaction, where it
         // cannot begin another one.
@@ -113,28 +113,46 @@ impl SqliteStorage {
     /// [`StorageError::Outdated`] for a database of an earlier release; [`StorageError::Open`].
     pub async fn open_read_only(path: impl AsRef<Path>) -> Result<Self, StorageError> {
         let path = path.as_ref();
-        let place = path.display().to_string();
-        let failed = |source: sqlx::Error| StorageError::Open { place: place.clone(), source: explained(source) };
-        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
-        let options = options.pragma("trusted_schema", "OFF");
-        let pool = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY_TIMEOUT);
-        let stored = "SELECT max(version) FROM _sqlx_migrations WHERE success";
-        let mut opened = pool.clone().connect_lazy_with(options.clone());
-        let mut version: Result<Option<i64>, _> = query_scalar(stored).fetch_one(&opened).await;
-        if version.is_err() && !has_log(path) {
+        match Self::open_for_reading(path, false).await {
             // SQLite makes files beside the database to read it, unless told that nothing writes to
             // it. So it is when the folder cannot be written and there is no log to be read, too.
-            opened = pool.connect_lazy_with(options.immutable(true));
-            version = query_scalar(stored).fetch_one(&opened).await;
+            Err(StorageError::Open { .. }) if !has_log(path) => Self::open_for_reading(path, true).await,
+            opened => opened,
         }
+    }
+
+    /// Finds out whether [`open`](Self::open) would open an existing database. Nothing is changed,
+    /// and no file is made beside it. Returns the database opened for reading, or `None` if it is
+    /// of an earlier release, which `open` migrates.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn rehearse(path: impl AsRef<Path>) -> Result<Option<Self>, StorageError> {
+        let path = path.as_ref();
+        must_be_writable(path).map_err(|source| StorageError::Open { place: path.display().to_string(), source })?;
+        match Self::open_for_reading(path, !has_log(path)).await {
+            Err(StorageError::Outdated { .. }) => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// `immutable`: nothing writes to the file.
+    async fn open_for_reading(path: &Path, immutable: bool) -> Result<Self, StorageError> {
+        let place = path.display().to_string();
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
+        let options = options.pragma("trusted_schema", "OFF").immutable(immutable);
+        let pool = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY_TIMEOUT);
+        let opened = pool.connect_lazy_with(options);
+        let version: Result<Option<i64>, _> =
+            query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(&opened).await;
         let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
-        match version.map_err(failed)?.cmp(&newest) {
-            Ordering::Less => Err(StorageError::Outdated { place }),
-            Ordering::Equal => Ok(Self { readers: opened.clone(), writer: opened, file: None, sealer: Arc::default() }),
-            Ordering::Greater => {
-                let source = "it was made by a later release; use that".into();
-                Err(StorageError::Open { place, source })
+        match version.map(|version| version.cmp(&newest)) {
+            Err(error) => Err(StorageError::Open { place, source: explained(error) }),
+            Ok(Ordering::Less) => Err(StorageError::Outdated { place }),
+            Ok(Ordering::Equal) => {
+                Ok(Self { readers: opened.clone(), writer: opened, file: None, sealer: Arc::default() })
             }
+            Ok(Ordering::Greater) => Err(of_later_release(place)),
         }
     }
 
@@ -166,6 +184,7 @@ impl SqliteStorage {
                 Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
                     return Err(StorageError::Open { place, source: explained(error) });
                 }
+                Err(MigrateError::VersionMissing(_)) => return Err(of_later_release(place)),
                 Err(error) => return Err(StorageError::Open { place, source: error.into() }),
             }
         }
@@ -277,15 +296,36 @@ fn another_was_first(error: &MigrateError) -> bool {
     }
 }
 
+fn of_later_release(place: String) -> StorageError {
+    StorageError::Open { place, source: "it was made by a later release; use that".into() }
+}
+
+/// The files of a database: itself, and those that exist only while a process has it open.
+const FILES: [&str; 3] = ["", "-wal", "-shm"];
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut file = path.as_os_str().to_owned();
+    file.push(suffix);
+    file.into()
+}
+
 /// Refuses a file or a folder that cannot be written. SQLite would open the file for reading, and a
 /// host would begin to serve that can do nothing.
 fn must_be_writable(path: &Path) -> Result<(), Cause> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    for (what, path) in [("folder", folder), ("file", path)] {
+    let files = FILES.map(|suffix| beside(path, suffix));
+    for (path, is_folder) in files.iter().map(|file| (file.as_path(), false)).chain([(folder, true)]) {
         #[cfg(unix)]
-        if let Err(error) = rustix::fs::access(path, rustix::fs::Access::WRITE_OK) {
-            let error = std::io::Error::from(error);
-            return Err(format!("its {what} cannot be written ({error}); make it writable for this user").into());
+        match rustix::fs::access(path, rustix::fs::Access::WRITE_OK) {
+            Ok(()) => {}
+            // A file that is not there yet is made.
+            Err(rustix::io::Errno::NOENT) if !is_folder => {}
+            Err(error) => {
+                let name = path.file_name().unwrap_or_default().display();
+                let what = if is_folder { "folder".to_owned() } else { format!("file {name}") };
+                let error = std::io::Error::from(error);
+                return Err(format!("its {what} cannot be written ({error}); make it writable for this user").into());
+            }
         }
     }
     Ok(())
@@ -293,9 +333,7 @@ fn must_be_writable(path: &Path) -> Result<(), Cause> {
 
 /// Whether the database has a write-ahead log with something in it.
 fn has_log(path: &Path) -> bool {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+    std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
 }
 
 /// Creates the file with mode 0600, or removes other users' rights from an existing file and its
@@ -311,18 +349,15 @@ fn make_private(path: &Path) -> std::io::Result<()> {
             created => return created,
         }
     }
-    for suffix in ["", "-wal", "-shm"] {
-        let mut file = path.as_os_str().to_owned();
-        file.push(suffix);
-        let file = Path::new(&file);
-        // The files beside it exist only while a process has the database open.
-        let is_private = match private_file::is_private(file) {
+    for suffix in FILES {
+        let file = beside(path, suffix);
+        let is_private = match private_file::is_private(&file) {
             Err(error) if !suffix.is_empty() && error.kind() == ErrorKind::NotFound => continue,
             is_private => is_private?,
         };
         if !is_private {
             tracing::warn!(path = %file.display(), "users other than the owner could access a file of the database; removing their permissions");
-            private_file::make_private(file)?;
+            private_file::make_private(&file)?;
         }
     }
     Ok(())

@@ -18,13 +18,13 @@
 //! records that.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use keyway_storage::private_file;
+use keyway_storage::private_file::{self, FileId, id_of};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -200,22 +200,6 @@ impl Segment {
     /// Whether the open file is still the one under its name in the folder: not removed, not moved.
     pub(crate) fn is_in_place(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|found| id_of(&found) == self.id)
-    }
-}
-
-/// What no two files of a system have in common at a time. Systems other than Unix tell nothing.
-type FileId = (u64, u64);
-
-fn id_of(file: &Metadata) -> FileId {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        (file.dev(), file.ino())
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = file;
-        (0, 0)
     }
 }
 

@@ -5,7 +5,7 @@
 //! created file survives a power cut: a master key must never be lost while the database that
 //! depends on it survives.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -71,6 +71,24 @@ pub fn is_private(path: &Path) -> io::Result<bool> {
     return Ok(std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 == 0);
     #[cfg(not(unix))]
     return Ok(metadata.is_file());
+}
+
+/// What no two files of a system have in common at a time. Systems other than Unix tell nothing;
+/// there, an open file cannot be removed.
+pub type FileId = (u64, u64);
+
+/// The id of a file.
+pub fn id_of(file: &Metadata) -> FileId {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        (file.dev(), file.ino())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        (0, 0)
+    }
 }
 
 /// Whether a file at this path is in memory, where the next start of the system erases it. Where

@@ -44,7 +44,8 @@ use uuid::Uuid;
 
 use self::explain::explained;
 pub(crate) use self::rows::Sealed;
-use crate::{Cause, RowSealer, Storage, StorageError, WorkspaceId, private_file};
+use crate::private_file::{self, FileId, id_of};
+use crate::{Cause, RowSealer, Storage, StorageError, WorkspaceId};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -67,7 +68,7 @@ pub struct SqliteStorage {
     /// must not hold the connections that readers need.
     writer: SqlitePool,
     /// The file as it was opened; `None` in memory.
-    file: Option<Arc<(PathBuf, Identity)>>,
+    file: Option<Arc<(PathBuf, FileId)>>,
     sealer: Arc<OnceLock<Arc<dyn RowSealer>>>,
 }
 
@@ -199,7 +200,7 @@ impl SqliteStorage {
     /// The connection for changes. A file that was removed or replaced meanwhile gets none: they
     /// would be acknowledged, and gone with the process.
     fn writer(&self) -> Result<&SqlitePool, StorageError> {
-        let is_in_place = |(path, file): &(PathBuf, Identity)| identity(path).is_ok_and(|found| found == *file);
+        let is_in_place = |(path, file): &(PathBuf, FileId)| identity(path).is_ok_and(|found| found == *file);
         match self.file.as_deref() {
             Some(file) if !is_in_place(file) => {
                 let path = file.0.display();
@@ -261,19 +262,8 @@ impl Storage for SqliteStorage {
     }
 }
 
-/// What tells a file from another one at the same place.
-type Identity = (u64, u64);
-
-#[cfg(unix)]
-fn identity(path: &Path) -> std::io::Result<Identity> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
-}
-
-/// Elsewhere an open file cannot be removed.
-#[cfg(not(unix))]
-fn identity(path: &Path) -> std::io::Result<Identity> {
-    std::fs::metadata(path).map(|_| (0, 0))
+fn identity(path: &Path) -> std::io::Result<FileId> {
+    std::fs::metadata(path).map(|file| id_of(&file))
 }
 
 fn with_pragmas(options: SqliteConnectOptions) -> SqliteConnectOptions {

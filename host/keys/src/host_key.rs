@@ -17,6 +17,9 @@ use crate::{KeyBytes, KeyError, Locked, MasterKeys, Place, RowSealKey};
 /// The name of the key from which all others are derived.
 const NAME: &str = "host";
 
+/// The table of its row.
+pub const TABLE: &str = "host_keys";
+
 /// The key of a host, from which single-purpose keys are derived: 256 random bits, stored only
 /// wrapped.
 pub struct HostKey {
@@ -54,8 +57,7 @@ impl HostKey {
         loop {
             let opened = match storage.host_key(NAME).await? {
                 Some(record) => {
-                    let place = place_of(&record);
-                    let key = master_keys.unwrap(storage, record.master_term, &record.wrapped_key, &place).await?;
+                    let key = Self::unwrapped(storage, master_keys, &record).await?;
                     let key = Self { key: Locked::new(key), has_audit_root: record.has_audit_root };
                     key.unlock_rows(storage, master_keys, record, now).await.map(|()| key)
                 }
@@ -67,6 +69,15 @@ impl HostKey {
                 opened => return opened,
             }
         }
+    }
+
+    async fn unwrapped(
+        storage: &dyn Storage,
+        master_keys: &MasterKeys,
+        record: &HostKeyRecord,
+    ) -> Result<KeyBytes, KeyError> {
+        let (place, row) = (place_of(record), (TABLE, record.name.clone()));
+        master_keys.unwrap(storage, record.master_term, &record.wrapped_key, &place, row).await
     }
 
     /// What is wrong when the database names another master key: a row of `master_keys`, if the
@@ -143,8 +154,7 @@ impl HostKey {
                 return Ok(false);
             }
             // Only what the host wrote is wrapped again.
-            let place = place_of(&record);
-            master_keys.unwrap(storage, record.master_term, &record.wrapped_key, &place).await?;
+            Self::unwrapped(storage, master_keys, &record).await?;
             record.has_audit_root = true;
             let record = self.wrapped_again(record, storage, master_keys, now).await?;
             match storage.replace_host_key(&record).await {
@@ -187,7 +197,7 @@ pub fn place_of(record: &HostKeyRecord) -> Vec<u8> {
     Place {
         // It belongs to no workspace.
         workspace: WorkspaceId::from(uuid::Uuid::nil()),
-        table: "host_keys",
+        table: TABLE,
         row: record.name.as_bytes(),
         column: match (record.rows_sealed, record.has_audit_root) {
             (false, false) => "wrapped_key",

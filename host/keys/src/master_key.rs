@@ -150,7 +150,7 @@ impl KeyWrapper for MasterKey {
     }
 
     async fn unwrap(&self, term: u32, wrapped: &[u8], associated: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeyError> {
-        const PLACE: &str = "workspace_keys.wrapped_key";
+        const PLACE: &str = "wrapped_key";
         let opened = SealingKey::new(&self.0, term, 0).open(associated, wrapped, || PLACE.into())?;
         let mut key = KeyBytes::default();
         if opened.len() != key.len() {

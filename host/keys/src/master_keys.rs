@@ -113,18 +113,34 @@ impl MasterKeys {
         Ok((record.term, wrapper.wrap(record.term, key, associated).await?))
     }
 
-    /// Unwraps a key.
+    /// Unwraps the key in this row of a table.
+    ///
+    /// # Errors
+    /// [`StorageError::DamagedKey`] with the row if the key does not open;
+    /// [`KeyError::WrongMasterKey`], [`KeyError::ReplacedMasterKey`].
     pub async fn unwrap(
         &self,
         storage: &dyn Storage,
         term: u32,
         wrapped: &[u8],
         associated: &[u8],
+        (table, row): (&'static str, String),
     ) -> Result<Zeroizing<[u8; 32]>, KeyError> {
-        let records = storage.master_keys().await?;
-        let record = records.iter().find(|record| record.term == term).ok_or(EnvelopeError::UnknownTerm(term))?;
-        let wrapper = self.find(&records, record).await?;
-        wrapper.unwrap(term, wrapped, associated).await
+        let opened = async {
+            let records = storage.master_keys().await?;
+            let record = records.iter().find(|record| record.term == term).ok_or(EnvelopeError::UnknownTerm(term))?;
+            self.find(&records, record).await?.unwrap(term, wrapped, associated).await
+        };
+        match opened.await {
+            Err(KeyError::Envelope(_)) => Err(StorageError::DamagedKey { table, row }.into()),
+            // The row names an earlier master key, unless the master key is being replaced.
+            Err(KeyError::WrongMasterKey { .. } | KeyError::ReplacedMasterKey { .. })
+                if self.check(&storage.master_keys().await?).await.is_ok() =>
+            {
+                Err(StorageError::DamagedKey { table, row }.into())
+            }
+            opened => opened,
+        }
     }
 
     /// Whether one of the held keys opens what is wrapped under a term, whatever the records say.

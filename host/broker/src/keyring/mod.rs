@@ -258,14 +258,7 @@ impl Keyring {
         for record in records {
             match self.unwrap(record).await {
                 Ok(key) => drop(terms.insert(record.term, key)),
-                Err(KeyError::Envelope(_)) => damaged.push(record.term),
-                Err(error @ (KeyError::WrongMasterKey { .. } | KeyError::ReplacedMasterKey { .. })) => {
-                    // The row names an earlier master key, unless the master key is being replaced.
-                    if self.master_keys.current(&*self.storage, self.clock.now().timestamp()).await.is_err() {
-                        return Err(error.into());
-                    }
-                    damaged.push(record.term);
-                }
+                Err(KeyError::Storage(StorageError::DamagedKey { .. })) => damaged.push(record.term),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -274,7 +267,8 @@ impl Keyring {
 
     async fn unwrap(&self, record: &WorkspaceKeyRecord) -> Result<Arc<Locked<TermKeys>>, KeyError> {
         let (place, master_term) = (place_of(record), record.master_term);
-        let key = self.master_keys.unwrap(&*self.storage, master_term, &record.wrapped_key, &place).await?;
+        let row = ("workspace_keys", format!("{}/{}", record.workspace_id, record.term));
+        let key = self.master_keys.unwrap(&*self.storage, master_term, &record.wrapped_key, &place, row).await?;
         Ok(Arc::new(Locked::new(TermKeys::derive(record.term, WorkspaceKey::from_bytes(key))?)))
     }
 

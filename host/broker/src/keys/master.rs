@@ -98,7 +98,13 @@ impl Keys {
         }
         let mut host_keys = storage.host_keys().await?;
         for key in &mut host_keys {
-            let opened = old.unwrap(key.master_term, &key.wrapped_key, &host_key::place_of(key)).await?;
+            let opened = old.unwrap(key.master_term, &key.wrapped_key, &host_key::place_of(key)).await;
+            let opened = opened.map_err(|error| match error {
+                KeyError::Envelope(_) => {
+                    StorageError::DamagedKey { table: host_key::TABLE, row: key.name.clone() }.into()
+                }
+                error => BrokerError::from(error),
+            })?;
             (key.master_term, key.version) = (record.term, key.version + 1);
             key.wrapped_key = new.wrap(record.term, &opened, &host_key::place_of(key)).await?;
         }

@@ -237,7 +237,9 @@ fn hint(kind: ErrorKind, error: &BrokerError, wait: Option<Duration>) -> Option<
         (BrokerError::NotFound(Thing::Rotation), _) => "`keyway rotation list` lists the rotations",
         (BrokerError::NotFound(Thing::DamagedRow), _) => "`keyway database check` lists the damaged rows",
         (
-            BrokerError::Storage(StorageError::Damaged { .. })
+            BrokerError::Storage(
+                StorageError::Damaged { .. } | StorageError::DamagedKey { table: "workspace_keys", .. },
+            )
             | BrokerError::Envelope(_)
             | BrokerError::Key(KeyError::Envelope(_)),
             _,

@@ -84,7 +84,11 @@ pub struct DependentEntries {
 impl fmt::Display for DependentEntries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMED: usize = 5;
-        write!(f, "{} vault {} (", self.total, if self.total == 1 { "entry" } else { "entries" })?;
+        write!(f, "{} vault {} ", self.total, if self.total == 1 { "entry" } else { "entries" })?;
+        if self.entries.is_empty() {
+            return f.write_str(if self.total == 1 { "whose row is damaged" } else { "whose rows are damaged" });
+        }
+        f.write_str("(")?;
         for (number, entry) in self.entries.iter().take(NAMED).enumerate() {
             let separator = if number == 0 { "" } else { ", " };
             let name = entry.alias.as_ref().unwrap_or(&entry.user);

@@ -57,7 +57,7 @@ pub use budgets::{
 pub use components::ComponentStorage;
 pub use connection_states::{ConnectionStateRecord, ConnectionStateStorage};
 pub use connections::{ConnectionRecord, ConnectionStorage, DependentEntries, DependentEntry};
-pub use damage::{DamageStorage, DamagedRow, WorkspaceKeyRows};
+pub use damage::{DamageStorage, DamagedRow, INDEX, WorkspaceKeyRows};
 pub use entries::{EntryRecord, EntryRecords, EntrySelector, EntryStorage, TfaMethod};
 pub use error::{Cause, Constraint, StorageError, UnknownName};
 pub use id::{ApiKeyId, ConnectionId, EntryId, InvalidId, RotationId, WorkspaceId};

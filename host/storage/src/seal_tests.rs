@@ -277,7 +277,7 @@ async fn damaged_rows_of_every_table_are_found_and_deleted_whatever_is_in_them()
     let database = Database::new().await;
     let storage = &database.storage;
     let [workspace, other] = database.workspaces;
-    assert_eq!(storage.damaged_rows(100).await.unwrap(), []);
+    assert_eq!(storage.damaged_rows(None, 100).await.unwrap(), []);
     for sql in [
         "UPDATE rotations SET state = 'prepared' WHERE workspace_id = ?",
         "UPDATE vault_entries SET user_alias = CAST(x'ff' AS TEXT) WHERE workspace_id = ?",
@@ -290,12 +290,15 @@ async fn damaged_rows_of_every_table_are_found_and_deleted_whatever_is_in_them()
     }
     let listed = storage.entries(other, None, 10, u64::MAX).await.unwrap().entries;
     assert_eq!(listed.len(), 1, "another workspace's are not concerned");
-    let found = storage.damaged_rows(100).await.unwrap();
+    let found = storage.damaged_rows(None, 100).await.unwrap();
     let tables: std::collections::BTreeSet<_> = found.iter().map(|row| row.table).collect();
     assert_eq!(tables, SEALED.into_iter().collect());
     assert!(found.iter().all(|row| row.workspace == Some(workspace)), "{found:?}");
-    assert!(found.iter().any(|row| row.id == "01ff"), "{found:?}");
-    assert_eq!(storage.damaged_rows(2).await.unwrap().len(), 2);
+    assert!(found.iter().any(|row| row.table == "api_keys" && row.id.starts_with("rowid:")), "{found:?}");
+    assert_eq!(storage.damaged_rows(None, 2).await.unwrap().len(), 2);
+    let of_one = async |of| storage.damaged_rows(Some(("api_keys", of)), 100).await.unwrap();
+    assert_eq!(of_one(Some(workspace)).await, of_one(None).await);
+    assert_eq!((of_one(None).await.len(), of_one(Some(other)).await.len()), (1, 0));
 
     // A connection with an entry stays, and the others go in this order.
     let connection = found.iter().find(|row| row.table == "connections").unwrap();
@@ -307,7 +310,7 @@ async fn damaged_rows_of_every_table_are_found_and_deleted_whatever_is_in_them()
             assert!(!storage.delete_row(row.table, &row.id, row.workspace).await.unwrap(), "{row:?}");
         }
     }
-    assert_eq!(storage.damaged_rows(100).await.unwrap(), []);
+    assert_eq!(storage.damaged_rows(None, 100).await.unwrap(), []);
     assert_eq!(storage.workspaces().await.unwrap().len(), 1);
     assert!(!storage.delete_row("sqlite_schema", &connection.id, None).await.unwrap());
 }

@@ -21,7 +21,7 @@ use crate::error::{BrokerError, Thing};
 
 /// How many of the entries that prevent a deletion are listed: enough to work through, and an
 /// answer of bounded size.
-const DEPENDENTS_TOLD: u32 = 100;
+pub(crate) const DEPENDENTS_TOLD: u32 = 100;
 
 /// How often a deletion is attempted when the entries that prevent it are gone a moment later.
 const ATTEMPTS: usize = 3;

@@ -29,6 +29,7 @@ use moka::sync::Cache;
 
 pub(crate) use checks::Checks;
 pub(crate) use components::Components;
+pub(crate) use delete::DEPENDENTS_TOLD;
 pub(crate) use items::LISTS_BYTES;
 pub use items::{LIST_LIMITS, ListLimits};
 pub use keyway_storage::{DependentEntries, DependentEntry};

@@ -54,7 +54,9 @@ async fn a_check_goes_on_behind_values_that_cannot_be_read_and_names_each_row() 
     let found = host.database().damaged_rows().await.unwrap();
     let connection = connection.id.to_string();
     let without = [version, term, changed, none].map(|access| access.workspace().to_string());
-    let mut expected = vec![("connections", &*connection), ("workspace_keys", "0102/1")];
+    let strange = found.iter().find(|row| row.workspace.is_none()).unwrap().id.clone();
+    assert!(strange.starts_with("rowid:"), "{strange}");
+    let mut expected = vec![("connections", &*connection), ("workspace_keys", &*strange)];
     expected.extend(without.iter().map(|id| ("workspace_keys", &**id)));
     expected.sort_unstable();
     assert_eq!(names(&found), expected);
@@ -74,12 +76,14 @@ async fn an_inserted_copy_of_a_key_is_deleted_alone_and_the_workspace_stays() {
     let workspace = world.access.workspace();
     change(
         &world,
-        "INSERT INTO workspace_keys SELECT workspace_id, 7, wrapped_key, master_term, uses, version, created_at
+        "INSERT INTO workspace_keys SELECT workspace_id, term + 1, wrapped_key, master_term, uses, version, created_at
          FROM workspace_keys",
     )
     .await;
     let host = other_process(&world, master_key()).await.unwrap();
-    let id = format!("{workspace}/7");
+    let id = format!("{workspace}/2");
+    let stopped = host.keys().encryption_key(&world.access).await.unwrap_err();
+    assert!(stopped.to_string().contains(&format!("the row {id} of the table `workspace_keys`")), "{stopped}");
     assert_eq!(names(&host.database().damaged_rows().await.unwrap()), [("workspace_keys", &*id)]);
     let all = host.database().delete_damaged_row("workspace_keys", &workspace.to_string()).await.unwrap_err();
     assert!(matches!(all, BrokerError::NotFound(_)), "its key is in order: {all}");
@@ -145,4 +149,64 @@ async fn impossible_counts_and_breakers_fail_no_call() {
     assert!(text(resolved.password.as_ref()).is_some());
     host.connections().budget(&world.access, connection.id).await.unwrap();
     assert_eq!(host.readiness().check().await, []);
+}
+
+#[tokio::test]
+async fn a_damaged_workspace_is_deleted_with_its_open_rotations_and_an_entry_or_connection_names_what_depends_on_it() {
+    let (world, connection, entry) = crate::rotation::world().await;
+    world.begin(&entry).await;
+    change(&world, "UPDATE connections SET name = 'x'; UPDATE vault_entries SET domain = 'x'").await;
+    let host = other_process(&world, master_key()).await.unwrap();
+    let delete = async |table, id: String| host.database().delete_damaged_row(table, &id).await;
+    let rotates = delete("vault_entries", entry.id.to_string()).await.unwrap_err();
+    assert!(matches!(rotates, BrokerError::RotationOpen), "{rotates}");
+    let in_use = delete("connections", connection.id.to_string()).await.unwrap_err();
+    assert_eq!(
+        in_use.to_string(),
+        "this connection is still in use by 1 vault entry whose row is damaged; bind them elsewhere or delete them first"
+    );
+    change(&world, "UPDATE workspaces SET name = 'x'").await;
+    delete("workspaces", world.access.workspace().to_string()).await.unwrap();
+    assert_eq!(host.database().damaged_rows().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_index_that_lost_rows_is_named_and_made_anew_and_damaged_pages_are_told() {
+    let (world, connection) = World::connected().await;
+    world.bind(&connection, "Wide World Importers").await;
+    let file = world.folder.path().join("keyway.db");
+    let schema = async |sql: &str| {
+        let options = SqliteConnectOptions::new().filename(&file).pragma("writable_schema", "ON");
+        let pool = SqlitePool::connect_with(options).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&pool).await.unwrap();
+        pool.close().await;
+    };
+    // It is made anew while its definition selects no row.
+    for sql in [
+        "UPDATE sqlite_schema SET sql = replace(sql, 'IS NOT NULL', 'IS NULL') WHERE name = 'vault_entries_of_connection'",
+        "REINDEX vault_entries_of_connection",
+        "UPDATE sqlite_schema SET sql = replace(sql, 'IS NULL', 'IS NOT NULL') WHERE name = 'vault_entries_of_connection'",
+    ] {
+        schema(sql).await;
+    }
+
+    let host = other_process(&world, master_key()).await.unwrap();
+    let found = host.database().damaged_rows().await.unwrap();
+    assert_eq!(names(&found), [("index", "vault_entries_of_connection")]);
+    host.database().delete_damaged_row("index", "vault_entries_of_connection").await.unwrap();
+    assert_eq!(host.database().damaged_rows().await.unwrap(), []);
+
+    host.close().await;
+    world.broker.close().await;
+    let page = "SELECT rootpage FROM sqlite_schema WHERE name = 'vault_entries_of_connection'";
+    let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&file)).await.unwrap();
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_all(&pool).await.unwrap();
+    let page: u32 = sqlx::query_scalar(page).fetch_one(&pool).await.unwrap();
+    pool.close().await;
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[(page as usize - 1) * 4096..][..4096].fill(0xff);
+    std::fs::write(&file, bytes).unwrap();
+    let host = other_process(&world, master_key()).await.unwrap();
+    let error = host.database().damaged_rows().await.unwrap_err();
+    assert!(error.to_string().contains("its file is damaged"), "{error}");
 }

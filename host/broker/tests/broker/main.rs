@@ -2,6 +2,7 @@
 //! server, and a database file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod any_damage;
 mod at_rest;
 mod audit;
 mod audit_changes;

@@ -1,6 +1,6 @@
 //! `keyway database`: damaged rows.
 
-use keyway::database::DamagedRow;
+use keyway::database::{DamagedRow, INDEX};
 use keyway::{ErrorKind, WorkspaceId};
 use serde::Serialize;
 
@@ -24,19 +24,28 @@ pub(super) async fn run(app: &App, command: DatabaseCommand) -> Result<(), CliEr
             if damaged.is_empty() {
                 return Ok(());
             }
+            if damaged.iter().any(|row| row.table == INDEX) {
+                let message = "an index differs from its table, so rows are overlooked";
+                let hint =
+                    "`keyway database delete-damaged index ID` makes it anew and loses nothing; then check again";
+                return Err(CliError::new(ErrorKind::Internal, message).hint(hint).in_result());
+            }
             let count = if damaged.len() == 1 { "1 row is".to_owned() } else { format!("{} rows are", damaged.len()) };
             let message = format!("{count} damaged, or changed by something else than this program");
             let hint = "restore a backup, or delete each with `keyway database delete-damaged TABLE ID --yes`";
             Err(CliError::new(ErrorKind::Internal, message).hint(hint).in_result())
         }
         DatabaseCommand::DeleteDamaged { table, id, yes } => {
-            if !yes {
+            if !yes && table != INDEX {
                 let message = "what only this row held is lost for ever, unless a backup has it";
                 let hint = match &*table {
-                    "workspace_keys" if id.contains('/') => {
+                    "workspace_keys" if id.contains(['/', ':']) => {
                         "--yes deletes this key alone, and the workspace keeps the others"
                     }
-                    "workspaces" | "workspace_keys" => "--yes deletes the workspace with everything in it",
+                    "workspaces" | "workspace_keys" => {
+                        "--yes deletes the workspace with everything in it, also the passwords of open rotations, \
+                         which sites may already have"
+                    }
                     "rotations" => "--yes deletes it; the site may have a password that only this rotation held",
                     _ => "--yes deletes it",
                 };
@@ -45,6 +54,9 @@ pub(super) async fn run(app: &App, command: DatabaseCommand) -> Result<(), CliEr
             database.delete_damaged_row(&table, &id).await?;
             let deleted = Deleted { table, id };
             app.output.result(&deleted, |out| {
+                if deleted.table == INDEX {
+                    return writeln!(out, "Made the index {} anew.", printable(&deleted.id));
+                }
                 writeln!(out, "Deleted the row {} of {}.", printable(&deleted.id), printable(&deleted.table))?;
                 writeln!(out, "{FAINT}Running servers follow within a second.{FAINT:#}")
             })

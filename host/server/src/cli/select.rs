@@ -3,7 +3,7 @@
 
 use keyway::connections::Connection;
 use keyway::workspaces::{ApiKey, Workspace};
-use keyway::{Access, Broker, ErrorKind, WorkspaceId};
+use keyway::{Access, Broker, ErrorKind};
 use uuid::Uuid;
 
 use super::args::target::{ConnectionOption, WorkspaceOption};
@@ -74,13 +74,8 @@ pub(super) async fn instead_of<T>(
 
 /// How many rows of a table, or of a workspace's part of it, are left out because they are damaged.
 async fn damaged(broker: &Broker, table: &str, access: Option<&Access>) -> Option<String> {
-    let is_ours = |workspace: Option<WorkspaceId>| match (access, workspace) {
-        (Some(access), Some(workspace)) => access.workspace() == workspace,
-        _ => true,
-    };
-    // Of a database that cannot even be checked, the command itself says so.
-    let rows = broker.database().damaged_rows().await.unwrap_or_default();
-    match rows.iter().filter(|row| row.table == table && is_ours(row.workspace)).count() {
+    // Of a database that cannot even be read, the command itself says so.
+    match broker.database().left_out(table, access.map(Access::workspace)).await.unwrap_or_default() {
         0 => None,
         1 => Some("one is left out because its row is damaged".to_owned()),
         several => Some(format!("{several} are left out because their rows are damaged")),

@@ -8,7 +8,8 @@ use sqlx::{FromRow, Row, query, query_scalar};
 use super::SqliteStorage;
 use crate::{AuditAnchorRecord, AuditRootStorage, StorageError};
 
-pub(super) const ROOTS: &str = "SELECT root FROM audit_roots ORDER BY rowid";
+/// What is no root is kept as evidence too, and must not stop the log.
+pub(super) const ROOTS: &str = "SELECT coalesce(CAST(root AS BLOB), x'') FROM audit_roots ORDER BY rowid";
 
 #[async_trait]
 impl AuditRootStorage for SqliteStorage {

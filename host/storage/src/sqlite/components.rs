@@ -10,7 +10,8 @@ use crate::{ComponentStorage, StorageError};
 impl ComponentStorage for SqliteStorage {
     async fn component(&self, provider_type: &str) -> Result<Option<String>, StorageError> {
         // Anything else than a digest was not written by a host, and would get into the audit log.
-        let sql = "SELECT digest FROM components WHERE provider_type = ? AND length(digest) = 64";
+        let sql = "SELECT digest FROM components WHERE provider_type = ?
+                       AND typeof(digest) = 'text' AND length(digest) = 64 AND digest NOT GLOB '*[^0-9a-f]*'";
         Ok(query_scalar(sql).bind(provider_type).fetch_optional(&self.readers).await?)
     }
 

@@ -1,7 +1,7 @@
 //! The statements about connections and the entries bound to them.
 
 use async_trait::async_trait;
-use sqlx::{SqliteConnection, query, query_scalar};
+use sqlx::{Row, SqliteConnection, query, query_scalar};
 use uuid::Uuid;
 
 use super::SqliteStorage;
@@ -92,7 +92,9 @@ impl ConnectionStorage for SqliteStorage {
 
     async fn provider_types(&self) -> Result<Vec<String>, StorageError> {
         let sql = "SELECT DISTINCT provider_type FROM connections ORDER BY provider_type";
-        Ok(query_scalar(sql).fetch_all(&self.readers).await?)
+        let rows = query(sql).fetch_all(&self.readers).await?;
+        // One that cannot be read costs its connection only.
+        Ok(rows.iter().filter_map(|row| row.try_get(0).ok()).collect())
     }
 
     async fn delete_connection(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError> {

@@ -1,7 +1,7 @@
 //! The statements about vault entries.
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection, query, query_as, query_scalar};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite, SqliteConnection, query, query_as};
 use uuid::Uuid;
 
 use super::SqliteStorage;
@@ -133,11 +133,13 @@ async fn outdate(
     reference: Option<&str>,
 ) -> Result<(), StorageError> {
     let Some((bound_to, reference)) = bound_to.zip(reference) else { return Ok(()) };
-    let account: String = query_scalar("SELECT account_id FROM connections WHERE workspace_id = ? AND id = ?")
+    let account = query("SELECT account_id FROM connections WHERE workspace_id = ? AND id = ?")
         .bind(workspace.as_uuid())
         .bind(bound_to)
-        .fetch_one(&mut *connection)
+        .fetch_optional(&mut *connection)
         .await?;
+    // Nothing is resolved over a damaged connection, and entries must leave it.
+    let Some(account) = account.and_then(|row| row.try_get::<String, _>(0).ok()) else { return Ok(()) };
     let item = ItemId { account: account.into(), reference: reference.into() };
     rotations::outdate_item(connection, workspace, &item).await
 }

@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 
-use crate::Cause;
+use crate::{Cause, StorageError};
 
 /// A failure of SQLite, in words for operators.
 #[derive(Debug, Error)]
@@ -30,6 +30,11 @@ pub(super) fn code(error: &sqlx::Error) -> Option<u32> {
     Some(code & 0xff)
 }
 
+/// The file has pages that are damaged.
+pub(super) fn damaged_file() -> StorageError {
+    StorageError::Failed(meaning(11).unwrap_or_default().into())
+}
+
 fn meaning(code: u32) -> Option<&'static str> {
     Some(match code {
         8 => "its file, folder or file system is read-only; make it writable",
@@ -44,7 +49,8 @@ fn meaning(code: u32) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{SqliteStorage, StorageError};
+    use super::StorageError;
+    use crate::SqliteStorage;
 
     /// None of SQLite's own words, and what to do.
     fn is_explained(error: &StorageError, what_to_do: &str) {

@@ -85,8 +85,8 @@ impl KeyRotationStorage for SqliteStorage {
 
     async fn unfinished_key_rotations(&self) -> Result<Vec<WorkspaceId>, StorageError> {
         // A key of what is no workspace is damaged, and delays no other.
-        let sql = "SELECT workspace_id FROM workspace_keys WHERE length(workspace_id) = 16
-                   GROUP BY workspace_id HAVING count(*) > 1";
+        let sql = "SELECT workspace_id FROM workspace_keys
+                   WHERE typeof(workspace_id) = 'blob' AND length(workspace_id) = 16 GROUP BY workspace_id HAVING count(*) > 1";
         let found: Vec<Uuid> = query_scalar(sql).fetch_all(&self.readers).await?;
         Ok(found.into_iter().map(Into::into).collect())
     }
@@ -114,7 +114,8 @@ impl KeyRotationStorage for SqliteStorage {
             .await?;
         let Some(last) = fitting(&sizes, rows, bytes)?.pop() else { return Ok(Vec::new()) };
         let sql = format!(
-            "SELECT id, version, {name} AS envelope FROM {table} WHERE {wanted} AND id > ?3 AND id <= ?4 ORDER BY id"
+            "SELECT id, version, CAST({name} AS BLOB) AS envelope FROM {table}
+             WHERE {wanted} AND id > ?3 AND id <= ?4 ORDER BY id"
         );
         let found = query(AssertSqlSafe(sql))
             .bind(workspace.as_uuid())
@@ -127,8 +128,8 @@ impl KeyRotationStorage for SqliteStorage {
             .iter()
             .map(|row| {
                 let (id, envelope) = (row.try_get("id")?, row.try_get("envelope")?);
-                // A version that no host writes: the envelope does not open with it.
-                let version = row.try_get::<i64, _>("version")?.cast_unsigned();
+                // A version that no host writes, such as 0: the envelope does not open with it.
+                let version = row.try_get::<i64, _>("version").unwrap_or_default().cast_unsigned();
                 Ok(SealedValue { id, version, envelope })
             })
             .collect()

@@ -7,18 +7,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, FromRow, Row, SqliteConnection, query, query_scalar};
-use uuid::Uuid;
 
 use super::SqliteStorage;
-use super::rows::{Record, insert, read, signed, update};
+use super::rows::{Record, insert, key_in, read, signed, update};
 use crate::{
     Constraint, HostKeyRecord, KEY_TERM, KeyStorage, MasterKeyRecord, RowSealer, StorageError, WorkspaceId,
     WorkspaceKeyRecord,
 };
 
 /// Adds `?1` to a count of uses. One that something else has spoiled counts as used up.
-const ADD_USES: &str =
-    "uses = CASE WHEN uses BETWEEN 0 AND 4611686018427387903 THEN uses + ?1 ELSE 4611686018427387904 END";
+const ADD_USES: &str = "uses = CASE WHEN typeof(uses) = 'integer' AND uses BETWEEN 0 AND 4611686018427387903
+                             THEN uses + ?1 ELSE 4611686018427387904 END";
 
 pub(super) const MASTER_KEYS: &str = "SELECT term, key_id, created_at FROM master_keys ORDER BY term";
 
@@ -63,7 +62,7 @@ impl KeyStorage for SqliteStorage {
     }
 
     async fn workspace_keys(&self, workspace: WorkspaceId) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
-        let rows = query("SELECT * FROM workspace_keys WHERE workspace_id = ? ORDER BY term")
+        let rows = query("SELECT rowid AS place, * FROM workspace_keys WHERE workspace_id = ? ORDER BY term")
             .bind(workspace.as_uuid())
             .fetch_all(&self.readers)
             .await?;
@@ -71,15 +70,14 @@ impl KeyStorage for SqliteStorage {
     }
 
     async fn workspace_key_terms(&self, workspace: WorkspaceId) -> Result<Vec<u32>, StorageError> {
-        let sql = "SELECT term FROM workspace_keys WHERE workspace_id = ? ORDER BY term";
-        let terms: Vec<i64> = query_scalar(sql).bind(workspace.as_uuid()).fetch_all(&self.readers).await?;
-        let term = |term: i64| term.try_into().map_err(|_| damaged_workspace_key(&workspace.to_string(), term));
-        terms.into_iter().map(term).collect()
+        let sql = "SELECT rowid AS place, workspace_id, term FROM workspace_keys WHERE workspace_id = ? ORDER BY term";
+        let rows = query(sql).bind(workspace.as_uuid()).fetch_all(&self.readers).await?;
+        rows.iter().map(|row| read(row, "term").map_err(|_| damaged_workspace_key(row))).collect()
     }
 
     async fn all_workspace_keys(&self) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
-        let rows = query("SELECT * FROM workspace_keys ORDER BY workspace_id, term").fetch_all(&self.readers).await?;
-        rows.iter().map(workspace_key).collect()
+        let sql = "SELECT rowid AS place, * FROM workspace_keys ORDER BY workspace_id, term";
+        query(sql).fetch_all(&self.readers).await?.iter().map(workspace_key).collect()
     }
 
     async fn count_workspace_key_uses(
@@ -137,14 +135,11 @@ pub(super) fn readable_master_keys(rows: &[SqliteRow]) -> Result<Vec<MasterKeyRe
 }
 
 fn workspace_key(row: &SqliteRow) -> Result<WorkspaceKeyRecord, StorageError> {
-    WorkspaceKeyRecord::from_row(row).map_err(|_| {
-        let owner = row.try_get::<Uuid, _>("workspace_id").unwrap_or_default();
-        damaged_workspace_key(&owner.to_string(), row.try_get("term").unwrap_or_default())
-    })
+    WorkspaceKeyRecord::from_row(row).map_err(|_| damaged_workspace_key(row))
 }
 
-fn damaged_workspace_key(owner: &str, term: i64) -> StorageError {
-    StorageError::DamagedKey { table: WorkspaceKeyRecord::TABLE, row: format!("{owner}/{term}") }
+fn damaged_workspace_key(row: &SqliteRow) -> StorageError {
+    StorageError::DamagedKey { table: WorkspaceKeyRecord::TABLE, row: key_in(row) }
 }
 
 fn host_key(row: &SqliteRow) -> Result<HostKeyRecord, StorageError> {

@@ -237,9 +237,11 @@ impl SqliteStorage {
     async fn restart_count(&self) -> Result<u64, StorageError> {
         tracing::error!("the count of changes in the database was damaged; it begins again");
         let number = jiff::Timestamp::now().as_microsecond();
-        let restart = "INSERT INTO record_changes (only, number) VALUES (1, ?)
-                       ON CONFLICT (only) DO UPDATE SET number = excluded.number";
-        query(restart).bind(number).execute(self.writer()?).await?;
+        let mut transaction = self.write().await?;
+        query("DELETE FROM record_changes").execute(&mut *transaction).await?;
+        let restart = query("INSERT INTO record_changes (only, number) VALUES (1, ?)").bind(number);
+        restart.execute(&mut *transaction).await?;
+        transaction.commit().await?;
         Ok(number.unsigned_abs())
     }
 
@@ -254,8 +256,8 @@ impl SqliteStorage {
 #[async_trait]
 impl Storage for SqliteStorage {
     async fn record_changes(&self) -> Result<u64, StorageError> {
-        let stored: Vec<i64> = query_scalar("SELECT number FROM record_changes").fetch_all(&self.readers).await?;
-        match stored.first().map(|number| u64::try_from(*number)) {
+        let stored = query("SELECT number FROM record_changes").fetch_all(&self.readers).await?;
+        match stored.first().map(|row| rows::read(row, "number")) {
             Some(Ok(number)) if number < COUNT_LIMIT => Ok(number),
             _ => self.restart_count().await,
         }

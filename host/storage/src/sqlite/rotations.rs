@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, query, query_scalar};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, ValueRef, query, query_scalar};
 use uuid::Uuid;
 
 use super::SqliteStorage;
@@ -173,7 +173,7 @@ impl RotationStorage for SqliteStorage {
         item: &ItemId,
     ) -> Result<(u64, Option<RotationRecord>), StorageError> {
         let row = query(
-            "SELECT coalesce(item.generation, 0) AS generation, rotations.*
+            "SELECT CASE typeof(item.generation) WHEN 'integer' THEN item.generation ELSE 0 END AS generation, rotations.*
              FROM (SELECT 1) LEFT JOIN item_generations AS item
                      ON item.workspace_id = ?1 AND item.account_id = ?2 AND item.secret_ref = ?3
                  LEFT JOIN rotations ON rotations.workspace_id = ?1 AND ifnull(rotations.account_id, '') = ?2
@@ -184,7 +184,8 @@ impl RotationStorage for SqliteStorage {
         .bind(&*item.reference)
         .fetch_one(&self.readers)
         .await?;
-        let ahead = row.try_get::<Option<Uuid>, _>("id")?.map(|_| self.verified(&row)).transpose()?;
+        let is_there = !row.try_get_raw("id")?.is_null();
+        let ahead = if is_there { Some(self.verified(&row)?) } else { None };
         // Only whether it stays the same counts, so any number will do.
         Ok((row.try_get::<i64, _>("generation")?.cast_unsigned(), ahead))
     }
@@ -198,7 +199,9 @@ pub(super) async fn outdate_item(
 ) -> Result<(), StorageError> {
     query(
         "INSERT INTO item_generations (workspace_id, account_id, secret_ref, generation) VALUES (?, ?, ?, 1)
-         ON CONFLICT (workspace_id, account_id, secret_ref) DO UPDATE SET generation = generation + 1",
+         ON CONFLICT (workspace_id, account_id, secret_ref) DO UPDATE SET generation =
+             CASE WHEN typeof(generation) = 'integer' AND generation < 4611686018427387904
+                 THEN generation + 1 ELSE -1 END",
     )
     .bind(workspace.as_uuid())
     .bind(&*item.account)

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use sqlx::error::DatabaseError;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, Decode, Encode, FromRow, Row, Type, query};
+use sqlx::{AssertSqlSafe, Decode, Encode, FromRow, Row, Type, TypeInfo, ValueRef, query};
 use uuid::Uuid;
 
 use super::explain::explained;
@@ -21,7 +21,10 @@ use crate::{
 pub(crate) type Statement = Query<'static, Sqlite, SqliteArguments>;
 
 /// Leaves out rows without a possible identifier: they are damaged, and cost no other row.
-pub(super) const IS_ID: &str = "length(id) = 16";
+pub(super) const IS_ID: &str = "typeof(id) = 'blob' AND length(id) = 16";
+
+/// What precedes the number of a row whose identifier is damaged.
+pub(super) const PLACE: &str = "rowid:";
 
 /// A record, and its table.
 pub(crate) trait Record: for<'r> FromRow<'r, SqliteRow> + Send + Unpin {
@@ -249,6 +252,25 @@ impl<V: Value> Value for Option<V> {
 pub(super) fn read<V: Value>(row: &SqliteRow, column: &'static str) -> sqlx::Result<V> {
     V::from_stored(row.try_get(column)?)
         .ok_or_else(|| sqlx::Error::Decode(StorageError::Corrupt { column: column.to_owned() }.into()))
+}
+
+/// The identifier in a column, if it is in the form in which a host writes one.
+pub(super) fn id_in(row: &SqliteRow, column: &str) -> Option<Uuid> {
+    let is_blob = row.try_get_raw(column).is_ok_and(|value| value.type_info().name() == "BLOB");
+    if is_blob { row.try_get(column).ok() } else { None }
+}
+
+/// What a row goes by whose identifier is damaged. The statement selects `rowid AS place`.
+pub(super) fn place_in(row: &SqliteRow) -> String {
+    format!("{PLACE}{}", row.try_get::<i64, _>("place").unwrap_or_default())
+}
+
+/// What a key of a workspace goes by, likewise.
+pub(super) fn key_in(row: &SqliteRow) -> String {
+    match (id_in(row, "workspace_id"), row.try_get::<i64, _>("term")) {
+        (Some(workspace), Ok(term)) => format!("{workspace}/{term}"),
+        _ => place_in(row),
+    }
 }
 
 fn holds<V: Value>(row: &SqliteRow, column: &'static str, value: &V) -> sqlx::Result<bool> {

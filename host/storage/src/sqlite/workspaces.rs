@@ -55,22 +55,9 @@ impl WorkspaceStorage for SqliteStorage {
     }
 
     async fn delete_workspace(&self, id: WorkspaceId) -> Result<bool, StorageError> {
-        let mut transaction = self.write().await?;
-        for sql in [
-            // An open rotation holds a password that the site may already have. It stays, and so
-            // does its entry, which makes the next statement fail.
-            "DELETE FROM rotations WHERE workspace_id = ? AND sealed_password IS NULL",
-            "DELETE FROM vault_entries WHERE workspace_id = ?",
-            "DELETE FROM item_generations WHERE workspace_id = ?",
-            "DELETE FROM connections WHERE workspace_id = ?",
-            "DELETE FROM api_keys WHERE workspace_id = ?",
-            "DELETE FROM workspace_keys WHERE workspace_id = ?",
-        ] {
-            query(sql).bind(id.as_uuid()).execute(&mut *transaction).await?;
-        }
-        let done = query("DELETE FROM workspaces WHERE id = ?").bind(id.as_uuid()).execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(done.rows_affected() == 1)
+        // An open rotation holds a password that the site may already have. It stays, and so does
+        // its entry, which makes the next statement fail.
+        self.delete_with_rotations(id, "DELETE FROM rotations WHERE workspace_id = ? AND sealed_password IS NULL").await
     }
 
     async fn workspaces(&self) -> Result<Vec<WorkspaceRecord>, StorageError> {
@@ -109,5 +96,29 @@ impl WorkspaceStorage for SqliteStorage {
         let revoked = revoked.await?;
         transaction.commit().await?;
         Ok(revoked)
+    }
+}
+
+impl SqliteStorage {
+    /// Deletes a workspace with everything in it; the statement deletes its rotations.
+    pub(super) async fn delete_with_rotations(
+        &self,
+        id: WorkspaceId,
+        rotations: &'static str,
+    ) -> Result<bool, StorageError> {
+        let mut transaction = self.write().await?;
+        for sql in [
+            rotations,
+            "DELETE FROM vault_entries WHERE workspace_id = ?",
+            "DELETE FROM item_generations WHERE workspace_id = ?",
+            "DELETE FROM connections WHERE workspace_id = ?",
+            "DELETE FROM api_keys WHERE workspace_id = ?",
+            "DELETE FROM workspace_keys WHERE workspace_id = ?",
+        ] {
+            query(sql).bind(id.as_uuid()).execute(&mut *transaction).await?;
+        }
+        let done = query("DELETE FROM workspaces WHERE id = ?").bind(id.as_uuid()).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected() == 1)
     }
 }

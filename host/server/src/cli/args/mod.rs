@@ -235,13 +235,13 @@ pub(crate) enum ProviderCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DatabaseCommand {
-    /// Read and open everything in the database, and list the rows that are damaged
+    /// Read and open everything in the database, and list the rows and indexes that are damaged
     Check,
-    /// Delete a row that `check` lists, and what only it held
+    /// Delete a row that `check` lists, and what only it held; an index is made anew instead
     DeleteDamaged {
-        /// The row's table
+        /// The row's table, or `index`
         table: String,
-        /// The row's id
+        /// The row's id, as `check` shows it
         id: String,
         /// Delete it without asking
         #[arg(long)]

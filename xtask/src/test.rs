@@ -73,7 +73,7 @@ const STEPS: [Step; 16] = [
     },
     Step {
         name: "python-packages",
-        about: "CloudCruise's SDK in Python, schemathesis, componentize-py and others are installed",
+        about: "CloudCruise's SDK in Python, schemathesis, componentize-py, OpenBao and others are installed",
         run: python_packages,
     },
     Step { name: "bindings", about: "componentize-py and jco generate bindings from the contract", run: bindings },

@@ -5,27 +5,11 @@ use std::collections::BTreeMap;
 use keyway_sdk::{Attribute, Error, ErrorCode, Result, Verified, WriteAccess, http::Method};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    client::Client,
-    kv,
-    mounts::{self, Engine},
-    reference::SecretPath,
-    renewal,
-};
+use crate::{client::Client, engine::Engine, kv, login::TokenData, mounts, one_time, reference::SecretPath, renewal};
 
 #[derive(Deserialize)]
 struct LookedUp {
     data: TokenData,
-}
-
-/// What the server says about a token.
-#[derive(Deserialize)]
-pub(crate) struct TokenData {
-    display_name: String,
-    /// Seconds left; 0 for a token that never ends.
-    pub(crate) ttl: u64,
-    pub(crate) renewable: bool,
-    expire_time: Option<String>,
 }
 
 /// Checks the token, and that it can read something.
@@ -40,7 +24,7 @@ pub(crate) fn verify(client: &mut Client<'_>) -> Result<Verified> {
     let count = u32::try_from(mounts.len()).unwrap_or(u32::MAX);
     if count == 0 {
         return Err(Error::permission_denied(
-            "These credentials can see no KV mount. Add a policy that allows reading one, and check the namespace.",
+            "These credentials can see no mount of a KV or TOTP engine. Add a policy that allows reading one, and check the namespace.",
         ));
     }
     if let Some(token) = &token {
@@ -72,6 +56,9 @@ struct Capabilities {
 /// Asks the server what the policies allow for this secret.
 pub(crate) fn check_write(client: &mut Client<'_>, path: &SecretPath) -> Result<WriteAccess> {
     let secret = kv::read(client, path)?;
+    if secret.mount.engine == Engine::Totp {
+        return Ok(WriteAccess::Denied(one_time::NO_LOGIN.to_owned()));
+    }
     secret.content(client)?;
     let data = kv::data_path(&secret.mount, path);
     let asked = client.call(Method::Post, "sys/capabilities-self", &[], Some(&Paths { paths: [&data] }));
@@ -86,8 +73,8 @@ pub(crate) fn check_write(client: &mut Client<'_>, path: &SecretPath) -> Result<
     let allowed = of_paths.get(&data).ok_or_else(|| answer.unexpected("without the capabilities of the path"))?;
     let may = |what: &str| allowed.iter().any(|capability| capability == what);
     let needed = match secret.mount.engine {
-        Engine::Kv1 => "update",
         Engine::Kv2 => "patch or update",
+        _ => "update",
     };
     if may("root") || may("update") || secret.mount.engine == Engine::Kv2 && may("patch") {
         return Ok(WriteAccess::Granted);

@@ -14,9 +14,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::{Config, Login},
+    durable,
+    engine::Mount,
     errors,
     login::{AuthAnswer, Token, log_in},
-    mounts::Mount,
 };
 
 /// How many sessions of other calls are tried before a refusal is final. Each is newer than the
@@ -157,8 +158,7 @@ impl<'a> Client<'a> {
             return Ok(Zeroizing::new(token.to_owned()));
         }
         let now = self.now();
-        let is_due = |token: &Token| token.renew_at.or(token.ends_at).is_some_and(|at| at <= now);
-        if self.session.token.as_ref().is_none_or(is_due) && !self.logged_in {
+        if self.session.token.as_ref().is_none_or(|token| token.is_due(now)) && !self.logged_in {
             self.log_in(None)?;
         }
         match &self.session.token {
@@ -167,24 +167,30 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Replaces the token: by that of a call that has logged in since, by renewing it if it is not
-    /// refused, else by a login.
-    fn log_in(&mut self, refused: Option<&str>) -> Result<()> {
+    /// Replaces the token: by that of a call that has logged in since, by one that is kept durably,
+    /// by renewing it if it is not refused, else by a login.
+    pub(crate) fn log_in(&mut self, refused: Option<&str>) -> Result<()> {
         let earlier = self.session.token.clone();
         for _ in 0..MAX_RENEWALS {
             match self.slot.renew(self.generation)? {
                 None => {
                     self.logged_in = true;
-                    let renewed = match earlier.filter(|token| Some(token.value.as_str()) != refused) {
-                        Some(token) => self.renew(&token),
-                        None => None,
+                    let now = self.now();
+                    let is_good = |token: &Token| Some(token.value.as_str()) != refused;
+                    let renewed = match (earlier.filter(is_good), self.kept().filter(is_good)) {
+                        (None, Some(kept)) if !kept.is_due(now) => Some(kept),
+                        (Some(token), _) | (None, Some(token)) => self.renew(&token),
+                        (None, None) => None,
                     };
                     self.session.token = match renewed {
                         Some(token) => Some(token),
-                        None => log_in(&self.http, &self.config.login, self.now())?,
+                        None => log_in(&self.http, &self.config.login, now)?,
                     };
                     self.generation = Some(self.slot.put(&self.session, self.seconds_left())?);
-                    return Ok(());
+                    return match &self.session.token {
+                        Some(token) if self.keeps() => durable::keep(&self.host, token),
+                        _ => Ok(()),
+                    };
                 }
                 Some(Stored::Valid { value, generation }) => {
                     self.session = value;
@@ -199,6 +205,16 @@ impl<'a> Client<'a> {
             }
         }
         Err(Error::unavailable("The login session keeps being replaced by other calls. Try again."))
+    }
+
+    /// Whether the token of a login is kept durably: a JWT soon ends, so that a restart of the host
+    /// would end the connection. An AppRole can log in again.
+    fn keeps(&self) -> bool {
+        matches!(self.config.login, Login::Jwt { .. })
+    }
+
+    fn kept(&self) -> Option<Token> {
+        self.keeps().then(|| durable::token(&self.host)).flatten()
     }
 
     /// The token with a new end. `None` if only a login helps.

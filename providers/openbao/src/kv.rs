@@ -12,8 +12,8 @@ use serde::Serialize;
 use crate::{
     client::{Client, may_be_outdated},
     content::{Content, Value, fingerprint, written},
-    errors,
-    mounts::{self, Engine, Mount},
+    engine::{Engine, Mount},
+    errors, mounts, one_time,
     reference::SecretPath,
 };
 
@@ -23,6 +23,9 @@ const MAX_ATTEMPTS: u32 = 5;
 /// Reads the requested fields.
 pub(crate) fn resolve(client: &mut Client<'_>, path: &SecretPath, selection: &Selection) -> Result<Resolved> {
     let secret = read(client, path)?;
+    if secret.mount.engine == Engine::Totp {
+        return one_time::resolve(client, &secret.mount, path, &secret.answer, selection);
+    }
     let now = client.now();
     Ok(secret.content(client)?.resolve(&client.config.keys, selection, now))
 }
@@ -30,6 +33,9 @@ pub(crate) fn resolve(client: &mut Client<'_>, path: &SecretPath, selection: &Se
 /// The further fields.
 pub(crate) fn list_fields(client: &mut Client<'_>, path: &SecretPath) -> Result<Vec<FieldSpec>> {
     let secret = read(client, path)?;
+    if secret.mount.engine == Engine::Totp {
+        return Ok(Vec::new());
+    }
     Ok(secret.content(client)?.fields(&client.config.keys))
 }
 
@@ -45,6 +51,7 @@ impl Secret {
     pub(crate) fn content(&self, client: &Client<'_>) -> Result<Content<'_>> {
         match Content::read(self.answer.body(), self.mount.engine, client.config.stable_secret()) {
             Ok(Some(content)) => Ok(content),
+            Ok(None) if self.mount.engine == Engine::Totp => Err(Error::unsupported(one_time::NO_LOGIN)),
             Ok(None) => Err(deleted()),
             Err(_) => Err(self.answer.unexpected("with something else than a secret")),
         }
@@ -57,6 +64,7 @@ pub(crate) fn data_path(mount: &Mount, path: &SecretPath) -> String {
     match mount.engine {
         Engine::Kv1 => format!("{}{below}", mount.path),
         Engine::Kv2 => format!("{}data/{below}", mount.path),
+        Engine::Totp => format!("{}code/{below}", mount.path),
     }
 }
 
@@ -76,8 +84,14 @@ pub(crate) fn read(client: &mut Client<'_>, path: &SecretPath) -> Result<Secret>
 fn read_in(client: &mut Client<'_>, path: &SecretPath, mount: Mount) -> Result<Secret> {
     let data = data_path(&mount, path);
     let answer = client.send::<()>(Method::Get, &data, &[], None)?;
+    if answer.status() == 400 && mount.engine == Engine::Totp {
+        return Err(Error::not_found("There is no such key in this mount of the TOTP engine. Check the reference."));
+    }
     // The server describes a deleted version with the status of a missing one.
-    if answer.status() == 404 && matches!(Content::read(answer.body(), mount.engine, b""), Ok(None)) {
+    if answer.status() == 404
+        && mount.engine == Engine::Kv2
+        && matches!(Content::read(answer.body(), mount.engine, b""), Ok(None))
+    {
         return Err(deleted());
     }
     let answer = errors::check(answer, &client.config.address)?;

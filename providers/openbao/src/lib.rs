@@ -1,10 +1,10 @@
 //! OpenBao and HashiCorp Vault as a Keyway provider: reads and changes secrets of the KV engines,
-//! version 1 and 2.
+//! version 1 and 2, and gets codes of the TOTP engine.
 //!
 //! | what | requests, warm |
 //! | --- | --- |
-//! | `verify` | 2, and the login |
-//! | `list_items` | 1 for each mount or folder |
+//! | `verify` | 2 |
+//! | `list_items` | 1, and 1 for each mount, or for each folder |
 //! | `resolve` | 1 |
 //! | `write` | 2 |
 //! | `check_write_access` | 2 |
@@ -12,9 +12,10 @@
 //! The first call asks once more for each mount, and logs in if there is no token among the
 //! settings. Both are kept in the session.
 //!
-//! The modules, bottom-up: input in `config` and `reference`; errors in `errors`; requests in
-//! `client`, with the login in `login` and the mounts in `mounts`; the content of secrets in
-//! `content`; the provider's functions in `kv`, `list`, `access` and `renewal`.
+//! The modules, bottom-up: input in `config`, `reference` and `engine`; errors in `errors`;
+//! requests in `client`, with `login` and `durable`, and the mounts in `mounts`; the content of
+//! secrets in `content`, and codes in `one_time`; the provider's functions in `kv`, `list`,
+//! `access` and `renewal`.
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -22,11 +23,14 @@ mod access;
 mod client;
 mod config;
 mod content;
+mod durable;
+mod engine;
 mod errors;
 mod kv;
 mod list;
 mod login;
 mod mounts;
+mod one_time;
 mod reference;
 mod renewal;
 #[cfg(test)]

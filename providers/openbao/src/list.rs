@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     client::Client,
-    mounts::{self, Engine, Mount},
+    engine::{Engine, Mount},
+    mounts, one_time,
     reference::SecretPath,
 };
 
@@ -71,7 +72,9 @@ pub(crate) fn list(client: &mut Client<'_>, page: Option<&str>) -> Result<ItemPa
             let next = serde_json::to_string(&Next { after: after.to_owned(), mount: root, walk: false }).ok();
             return Ok(ItemPage { items: lister.items, next, ..ItemPage::default() });
         }
-        lister.walk = from.as_ref().is_some_and(|from| from.walk && from.mount == root);
+        // Keys of the TOTP engine are in no folders.
+        lister.walk =
+            place.mount.engine == Engine::Totp || from.as_ref().is_some_and(|from| from.walk && from.mount == root);
         match lister.place(place, after) {
             Ok(None) => {}
             Ok(Some(after)) => {
@@ -205,7 +208,7 @@ impl Lister<'_, '_> {
                 vault_id: Some(vault.to_owned()),
                 vault_name: Some(vault.to_owned()),
                 reference: path.to_reference(),
-                category: "secret".to_owned(),
+                category: if place.mount.engine == Engine::Totp { one_time::CATEGORY } else { "secret" }.to_owned(),
                 ..Item::default()
             });
             if self.items.len() >= PAGE_ITEMS {
@@ -223,13 +226,18 @@ impl Lister<'_, '_> {
         let path = match place.mount.engine {
             Engine::Kv1 => format!("{mount}{folder}"),
             Engine::Kv2 => format!("{mount}metadata/{folder}"),
+            Engine::Totp => format!("{mount}keys/{folder}"),
         };
-        match self.client.get(path.trim_end_matches('/'), &[(how, "true")]) {
-            Ok(answer) => Ok(answer.json::<Listed>()?.data.keys),
-            Err(error) if error.code == ErrorCode::NotFound && how == "list" => Ok(Vec::new()),
-            // A server that does not know it sees a request to read the folder.
-            Err(error) if error.code == ErrorCode::NotFound => Err(Error::new(ErrorCode::Unsupported, error.message)),
-            Err(error) => Err(error),
+        let answer = self.client.get(path.trim_end_matches('/'), &[(how, "true")]);
+        match (answer.and_then(|answer| answer.json::<Listed>()), how) {
+            (Ok(listed), _) => Ok(listed.data.keys),
+            (Err(error), "list") if error.code == ErrorCode::NotFound => Ok(Vec::new()),
+            // A server that does not know `scan` sees a request to read the folder, or a secret of
+            // that name.
+            (Err(error), "scan") if matches!(error.code, ErrorCode::NotFound | ErrorCode::UnexpectedAnswer) => {
+                Err(Error::new(ErrorCode::Unsupported, error.message))
+            }
+            (Err(error), _) => Err(error),
         }
     }
 }

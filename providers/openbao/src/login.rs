@@ -17,6 +17,13 @@ pub(crate) struct Token {
     pub(crate) ends_at: Option<u64>,
 }
 
+impl Token {
+    /// Whether it must be renewed, or replaced if it cannot be renewed.
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        self.renew_at.or(self.ends_at).is_some_and(|at| at <= now)
+    }
+}
+
 /// The part `auth` of an answer.
 #[derive(Deserialize)]
 pub(crate) struct Auth {
@@ -41,6 +48,16 @@ impl Auth {
             ends_at: ends.then(|| now + self.lease_duration),
         }
     }
+}
+
+/// What the server says about a token.
+#[derive(Deserialize)]
+pub(crate) struct TokenData {
+    pub(crate) display_name: String,
+    /// Seconds left; 0 for a token that never ends.
+    pub(crate) ttl: u64,
+    pub(crate) renewable: bool,
+    pub(crate) expire_time: Option<String>,
 }
 
 #[derive(Serialize)]

@@ -3,29 +3,16 @@
 use std::collections::BTreeMap;
 
 use keyway_sdk::{Error, ErrorCode, Result};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::{client::Client, reference::SecretPath};
+use crate::{
+    client::Client,
+    engine::{Engine, Mount},
+    reference::SecretPath,
+};
 
 /// The paths for user interfaces, which a token may read that can do anything below the mount.
 const PATH: &str = "sys/internal/ui/mounts";
-
-/// A mount of an engine that this provider reads.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Mount {
-    /// With a slash at its end, for example `secret/`.
-    pub(crate) path: String,
-    pub(crate) engine: Engine,
-}
-
-/// The kind of an engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Engine {
-    /// Key and value without versions.
-    Kv1,
-    /// Key and value with versions.
-    Kv2,
-}
 
 #[derive(Deserialize)]
 struct Described {
@@ -42,6 +29,7 @@ impl Described {
         match self.kind.as_str() {
             "kv" | "generic" if version.is_some_and(|version| version == "2") => Some(Engine::Kv2),
             "kv" | "generic" => Some(Engine::Kv1),
+            "totp" => Some(Engine::Totp),
             _ => None,
         }
     }
@@ -85,7 +73,7 @@ pub(crate) fn ask(client: &mut Client<'_>, path: &SecretPath) -> Result<Mount> {
     let One { data } = answer.json()?;
     let Some(engine) = data.engine() else {
         return Err(Error::unsupported(
-            "This mount is of an engine that Keyway does not read. Choose a secret of a KV engine.",
+            "This mount is of an engine that Keyway does not read. Choose a secret of a KV engine or a key of a TOTP engine.",
         ));
     };
     let mount = data.path.filter(|mount| mount.ends_with('/') && path.below(mount).is_some());

@@ -187,6 +187,31 @@ fn a_login_is_renewed_after_two_thirds_of_its_life_and_made_anew_if_that_fails()
 }
 
 #[test]
+fn the_token_of_a_jwt_outlives_the_jwt_and_the_session() {
+    let sandbox = server(|request| match request.url.path().strip_prefix("/proxy/v1/")? {
+        "auth/jwt/login" => Some(json_response(200, LOGIN)),
+        _ => None,
+    });
+    let settings = settings().with("jwt", "e.y.j");
+    resolve(&sandbox.host(), &settings).unwrap();
+    assert_eq!(sandbox.store.refresh_by(), Some(1_700_000_600));
+    let (logins, renewals) = ("POST /proxy/v1/auth/jwt/login", "POST /proxy/v1/auth/token/renew-self");
+    let made = |what: &str| paths(&sandbox).iter().filter(|path| *path == what).count();
+    // The host restarts, and later asks for a renewal.
+    sandbox.session.clear();
+    sandbox.clock.set(1_700_000_500);
+    resolve(&sandbox.host(), &settings).unwrap();
+    assert_eq!((made(logins), made(renewals)), (1, 0));
+    OpenBao::refresh(&sandbox.host(), &settings).unwrap();
+    assert_eq!((made(logins), made(renewals), sandbox.store.refresh_by()), (1, 1, Some(1_700_001_100)));
+    // A token that has ended is of no use.
+    sandbox.session.clear();
+    sandbox.clock.set(1_700_001_400);
+    resolve(&sandbox.host(), &settings).unwrap();
+    assert_eq!((made(logins), made(renewals)), (2, 1));
+}
+
+#[test]
 fn a_login_that_is_refused_says_where() {
     for (status, body) in
         [(400, r#"{"errors":["invalid role or secret ID"]}"#), (403, r#"{"errors":["permission denied"]}"#)]
@@ -300,6 +325,23 @@ fn a_token_that_ends_is_scheduled_for_renewal_and_one_that_does_not_is_not() {
 }
 
 #[test]
+fn a_code_of_a_server_that_says_no_end_ends_with_the_period_of_its_key() {
+    for (of_key, expected) in [(Some(60), 1_700_000_040), (None, 1_700_000_010)] {
+        let sandbox = server(move |request| match (request.url.path().strip_prefix("/proxy/v1/")?, of_key) {
+            ("totp/code/acme", _) => Some(json_response(200, r#"{"data":{"code":"123456"}}"#)),
+            ("totp/keys/acme", Some(period)) => {
+                Some(json_response(200, format!(r#"{{"data":{{"period":{period}}}}}"#)))
+            }
+            ("totp/keys/acme", None) => Some(json_response(403, r#"{"errors":["1 error occurred"]}"#)),
+            _ => Some(json_response(200, r#"{"data":{"type":"totp","options":{},"path":"totp/"}}"#)),
+        });
+        let resolved = OpenBao::resolve(&sandbox.host(), &token(), "vault://totp/acme", &Selection::ALL).unwrap();
+        let code = resolved.one_time_code.unwrap().unwrap();
+        assert_eq!((code.code.expose_secret(), code.expires_at), ("123456", expected));
+    }
+}
+
+#[test]
 fn a_broken_connection_is_an_error_of_the_contract() {
     let sandbox = TestHost::new(|_| Err(HttpError::Timeout));
     assert_eq!(resolve(&sandbox.host(), &token()).unwrap_err().code, ErrorCode::Unavailable);
@@ -308,13 +350,24 @@ fn a_broken_connection_is_an_error_of_the_contract() {
 #[test]
 fn a_server_without_scan_lists_folder_by_folder() {
     // Vault reads the folder where it does not know the parameter.
-    let sandbox = server(|request| {
+    for (status, body) in [
+        (405, r#"{"errors":["unsupported operation"]}"#),
+        (404, r#"{"errors":[]}"#),
+        (200, r#"{"data":{"current_version":1}}"#),
+        (403, r#"{"errors":["1 error occurred:\n\t* permission denied\n\n"]}"#),
+    ] {
+        lists_folder_by_folder(status, body);
+    }
+}
+
+fn lists_folder_by_folder(status: u16, body: &'static str) {
+    let sandbox = server(move |request| {
         let keys = match (request.url.path().strip_prefix("/proxy/v1/")?, request.url.query()) {
             ("sys/internal/ui/mounts", _) => {
                 let body = r#"{"data":{"secret":{"secret/":{"type":"kv","options":{"version":"2"}}}}}"#;
                 return Some(json_response(200, body));
             }
-            (_, Some("scan=true")) => return Some(json_response(405, r#"{"errors":["unsupported operation"]}"#)),
+            (_, Some("scan=true")) => return Some(json_response(status, body)),
             ("secret/metadata", _) => r#"["b/","a","b"]"#,
             ("secret/metadata/b", _) => r#"["c"]"#,
             _ => return None,

@@ -8,5 +8,6 @@
 mod errors;
 mod list;
 mod login;
+mod rotation;
 mod server;
 mod values;

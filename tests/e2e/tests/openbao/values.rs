@@ -203,6 +203,38 @@ async fn write_access_is_what_the_policies_say_and_what_a_write_then_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_the_totp_engine_has_the_code_that_hvac_gets_and_nothing_else() {
+    let world = World::start().await;
+    world.bao.hvac("sys.enable_secrets_engine", json!({ "backend_type": "totp", "path": "totp" }));
+    let url = "otpauth://totp/Acme:ada?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&issuer=Acme&period=300&digits=8";
+    world.bao.put("totp/keys/acme", json!({ "url": url }));
+    let connection = world.root();
+    let page = world.provider.list_items(&connection, None).await.unwrap();
+    let listed: Vec<_> = page.items.iter().map(|item| (item.reference.as_str(), item.category.as_str())).collect();
+    assert_eq!(listed, [("vault://totp/acme", "one-time-password")]);
+    // The period may end between the two reads.
+    for attempt in 1.. {
+        let resolved = world.provider.resolve(&connection, "vault://totp/acme", Fields::ALL).await.unwrap();
+        assert!(resolved.username.is_none() && resolved.password.is_none());
+        let ours = resolved.one_time_code.unwrap().unwrap();
+        assert_eq!((ours.period_seconds, ours.expires_at % 300), (300, 0));
+        let theirs = world.bao.hvac("read", json!({ "path": "totp/code/acme" }))["data"]["code"].clone();
+        if theirs == ours.code.expose_secret() {
+            break;
+        }
+        assert!(attempt < 3, "the codes never agreed");
+    }
+    let missing = world.provider.resolve(&connection, "vault://totp/none", Fields::ALL).await;
+    assert_eq!(provider_error(missing).code, ErrorCode::NotFound);
+    let access = world.provider.check_write_access(&connection, "vault://totp/acme").await.unwrap();
+    assert!(matches!(access, WriteAccess::Denied(_)));
+    let changes = Changes::default().password("x");
+    let written = world.provider.write(&connection, "vault://totp/acme", changes, None).await;
+    assert_eq!(provider_error(written).code, ErrorCode::Unsupported);
+    assert!(world.provider.list_fields(&connection, "vault://totp/acme").await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_warm_resolve_makes_one_request() {
     let world = World::start().await;
     world.bao.hvac("secrets.kv.v2.create_or_update_secret", json!({ "path": "a", "secret": { "password": "x" } }));

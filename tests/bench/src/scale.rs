@@ -3,17 +3,13 @@
 //! Both servers have been running for a while: each entry was resolved before and has its own item,
 //! so all their values are cached.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use keyway::entries::AttributeKind;
 use keyway::{ConnectionId, EntryContent, EntryId};
 use keyway_e2e::Lab;
-use sqlx::ConnectOptions;
-use sqlx::sqlite::SqliteConnectOptions;
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 use crate::report::{Report, Row};
 use crate::server::{Client, Data, Served, is_cached};
@@ -114,7 +110,6 @@ impl Subject {
             ids.push(data.connect(&format!("Echo {number}")).await?);
         }
         let entries = fill(&data, &ids, entries).await?;
-        with_session_data(&data, &entries).await?;
         let served = data.serve(&lab.emulator).await?;
         let client = Client::connect(&served.process.address).await?;
         Ok(Self { served, client, entries })
@@ -149,38 +144,8 @@ impl Subject {
     }
 }
 
-/// Writes bound entries straight into the database, cycling through the connections: a bound entry
-/// has no sealed part, and over the API they would take as long as the rest of the run.
+/// Adds bound entries, cycling through the connections. Every tenth has cookies.
 async fn fill(data: &Data, connections: &[ConnectionId], entries: usize) -> Result<Vec<(String, EntryId)>> {
-    let first = *connections.first().context("no connections")?;
-    let model = data.bind("model", first).await?;
-    let mut database = SqliteConnectOptions::new().filename(data.database()).connect().await?;
-    let copy = "INSERT INTO vault_entries (id, workspace_id, permissioned_user_id, domain, connection_id, secret_ref,
-            version, created_at, updated_at)
-        SELECT ?, workspace_id, ?, domain, ?, ?, version, created_at, updated_at FROM vault_entries WHERE id = ?";
-    let mut filled = Vec::new();
-    let mut transaction = sqlx::Connection::begin(&mut database).await?;
-    for number in 0..entries {
-        let (id, user) = (Uuid::now_v7(), format!("user-{number}"));
-        let connection = connections.get(number % connections.len()).context("no connections")?;
-        sqlx::query(copy)
-            .bind(id)
-            .bind(&user)
-            .bind(connection.as_uuid())
-            // As long as one of 1Password's references.
-            .bind(format!("echo://item/{number:052}"))
-            .bind(model.as_uuid())
-            .execute(&mut *transaction)
-            .await?;
-        filled.push((user, EntryId::from(id)));
-    }
-    transaction.commit().await?;
-    sqlx::Connection::close(database).await?;
-    Ok(filled)
-}
-
-/// Gives every tenth entry cookies, through the broker, because they are sealed for their row.
-async fn with_session_data(data: &Data, entries: &[(String, EntryId)]) -> Result<()> {
     let cookie = |number| {
         serde_json::json!({
             "name": format!("cookie-{number}"), "value": "v".repeat(COOKIE_BYTES), "domain": ".example.com", "path": "/",
@@ -188,20 +153,24 @@ async fn with_session_data(data: &Data, entries: &[(String, EntryId)]) -> Result
         })
     };
     let cookies = serde_json::to_string(&(0..COOKIES).map(cookie).collect::<Vec<_>>())?;
-    let cookies: Arc<str> = cookies.into();
-    let mut running = JoinSet::new();
-    for (_, entry) in entries.iter().step_by(WITH_COOKIES) {
+    let (mut running, mut filled) = (JoinSet::new(), Vec::new());
+    for number in 0..entries {
         if running.len() >= WRITERS {
-            running.join_next().await.context("no writer is running")???;
+            filled.push(running.join_next().await.context("no writer is running")???);
         }
-        let (broker, access, cookies, entry) = (data.broker.clone(), data.access.clone(), cookies.clone(), *entry);
-        running.spawn(async move {
-            let set = |entry: &mut EntryContent| entry.attributes.set("cookies", AttributeKind::BrowserState, &cookies);
-            broker.entries().update(&access, &entry.into(), set).await.map(drop).map_err(anyhow::Error::from)
-        });
+        let (user, connection) = (format!("user-{number}"), connections.get(number % connections.len()));
+        // As long as one of 1Password's references.
+        let reference = format!("echo://item/{number:052}");
+        let connection = *connection.context("no connections")?;
+        let mut entry = EntryContent::bound(&user, "https://example.com", connection, reference);
+        if number.is_multiple_of(WITH_COOKIES) {
+            entry.attributes.set("cookies", AttributeKind::BrowserState, &cookies)?;
+        }
+        let (broker, access) = (data.broker.clone(), data.access.clone());
+        running.spawn(async move { anyhow::Ok((user, broker.entries().create(&access, entry).await?.id)) });
     }
     while let Some(written) = running.join_next().await {
-        written??;
+        filled.push(written??);
     }
-    Ok(())
+    Ok(filled)
 }

@@ -1,7 +1,7 @@
 //! `keyway serve` in its own process, with a prepared workspace, and a lightweight HTTP client.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -82,10 +82,6 @@ impl Data {
         let api_key = broker.api_keys().create(&access, "bench", Scopes::ALL).await?.api_key;
         let provider_type = provider.description().provider_type.clone();
         Ok(Self { folder, master_key: hex, broker, storage, access, api_key, reference, provider_type, token })
-    }
-
-    pub(crate) fn database(&self) -> PathBuf {
-        self.folder.path().join("keyway.db")
     }
 
     /// Adds a connection whose values are cached for a day.

@@ -45,6 +45,9 @@ const AS_RUSTC: &str = "KEYWAY_FUZZ_LIBFUZZER";
 const TARGET: &str = "KEYWAY_FUZZ_TARGET";
 const FOLDER: &str = "KEYWAY_FUZZ_FOLDER";
 const PROGRAM: &str = "keyway-fuzz";
+/// Where they have it. The programs get it as it is, so that their memory is the same wherever the
+/// workspace is.
+const PLACE: &str = "target/fuzz";
 
 /// What instrumented crates are compiled with; as cargo-fuzz does, without its sanitizers, which
 /// need another compiler.
@@ -150,7 +153,7 @@ struct Fuzzer {
 
 /// Where each target has a folder, with seeds, dictionary, corpus and findings.
 fn folder() -> PathBuf {
-    workspace::root().join("target/fuzz")
+    workspace::root().join(PLACE)
 }
 
 impl Fuzzer {
@@ -213,17 +216,23 @@ impl Fuzzer {
 
     /// Runs a target; the error is its finding.
     fn run_one(&self, target: &Target, until: Until) -> Result<String> {
-        let folder = folder().join(&target.name);
-        let (corpus, end, seconds) = match until {
-            Until::Seconds(seconds) => ("corpus", vec![format!("-max_total_time={seconds}")], seconds),
+        let folder = Path::new(PLACE).join(&target.name);
+        let (mut command, corpus, end, seconds) = match until {
+            Until::Seconds(seconds) => {
+                let end = vec![format!("-max_total_time={seconds}")];
+                (self.command(target, Command::new(&self.program)), "corpus", end, seconds)
+            }
             Until::Inputs => {
-                let corpus = folder.join("corpus-of-tests");
-                fs::remove_dir_all(&corpus).ok();
-                fs::create_dir_all(&corpus)?;
-                ("corpus-of-tests", vec![format!("-runs={}", target.inputs), "-seed=1".to_owned()], SECONDS)
+                let corpus = "corpus-of-tests";
+                let empty = workspace::root().join(&folder).join(corpus);
+                fs::remove_dir_all(&empty).ok();
+                fs::create_dir_all(empty)?;
+                // libFuzzer reads the corpus again by the clock, and tries addresses that it saw
+                // being compared.
+                let end = vec![format!("-runs={}", target.inputs), "-seed=1".to_owned(), "-reload=0".to_owned()];
+                (self.command(target, self.at_fixed_addresses()), corpus, end, SECONDS)
             }
         };
-        let mut command = self.command(target);
         command.args([folder.join(corpus), folder.join("seeds")]).args(end);
         command.arg(option("-dict=", folder.join("words").as_os_str()));
         command.arg(format!("-max_len={}", target.longest)).arg("-print_final_stats=1");
@@ -235,7 +244,7 @@ impl Fuzzer {
         }
         let mut told = what_was_found(&finished.stderr);
         if let Some(file) = finished.stderr.split("Test unit written to ").nth(1).and_then(|rest| rest.lines().next()) {
-            let input = fs::read(file).with_context(|| format!("{file} cannot be read"))?;
+            let input = fs::read(workspace::root().join(file)).with_context(|| format!("{file} cannot be read"))?;
             told.push_str(&match input.len() {
                 0..=SHOWN_BYTES => {
                     let input = BASE64.encode(&input);
@@ -252,13 +261,23 @@ impl Fuzzer {
         let input = BASE64.decode(input.as_bytes()).context("the input is not base64")?;
         let file = folder().join(&target.name).join("input");
         fs::write(&file, input)?;
-        process::shown(self.command(target).arg(&file))
+        process::shown(self.command(target, Command::new(&self.program)).arg(&file))
     }
 
-    fn command(&self, target: &Target) -> Command {
-        let mut command = Command::new(&self.program);
-        command.current_dir(workspace::root()).env(FOLDER, folder()).env(TARGET, &target.name);
-        let findings = folder().join(&target.name).join("findings/");
+    /// The program at the same addresses each time, where the system allows that.
+    fn at_fixed_addresses(&self) -> Command {
+        let tried = Command::new("setarch").args(["-R", "true"]).output();
+        if !tried.is_ok_and(|tried| tried.status.success()) {
+            return Command::new(&self.program);
+        }
+        let mut fixed = Command::new("setarch");
+        fixed.arg("-R").arg(&self.program);
+        fixed
+    }
+
+    fn command(&self, target: &Target, mut command: Command) -> Command {
+        command.current_dir(workspace::root()).env(FOLDER, PLACE).env(TARGET, &target.name);
+        let findings = Path::new(PLACE).join(&target.name).join("findings/");
         command.arg(option("-artifact_prefix=", findings.as_os_str()));
         command.arg(format!("-rss_limit_mb={MEMORY}")).arg(format!("-timeout={PATIENCE}"));
         command
